@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * weir.h: the one public header of libweir.
+ *
+ * Two things live here: a worker, which pulls jobs from one or more hubs and answers them, and a
+ * hub that can be embedded in another program.
+ *
+ * Conventions. Functions return 0 (or a count) on success and a negative WEIR_E* on failure;
+ * weir_strerror() gives the text. Out-parameters are called ret_... and stay untouched on failure.
+ * Pointers handed to a handler are borrowed and live until the handler returns. Options structs are
+ * copied: the caller may free what they point to as soon as the call has returned. A zero field in
+ * an options struct means the default.
+ */
+#ifndef WEIR_H
+#define WEIR_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define WEIR_API __attribute__((visibility("default")))
+#define WEIR_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define WEIR_API
+#define WEIR_PRINTF(fmt, args)
+#endif
+
+/*
+ * Every error that weir knows. Columns: name, value, text, the HTTP status that a hub answers with
+ * when this error ends a request (0: never shown to a client), whether trying again may help.
+ */
+#define WEIR_ERRORS(X)                                                                             \
+    X(ENOMEM, -1, "out of memory", 503, 1)                                                         \
+    X(EINVAL, -2, "invalid argument", 400, 0)                                                      \
+    X(EMALFORMED, -3, "malformed message", 400, 0)                                                 \
+    X(ENOSERVICE, -4, "no such service", 404, 0)                                                   \
+    X(EFULL, -5, "queue full", 503, 1)                                                             \
+    X(EDRAINING, -6, "hub is draining", 503, 1)                                                    \
+    X(EQUEUETIME, -7, "no worker became free within the queue time", 503, 1)                       \
+    X(EDEADLINE, -8, "deadline passed", 504, 1)                                                    \
+    X(ECANCELLED, -9, "cancelled", 0, 0)                                                           \
+    X(EWORKERGONE, -10, "worker went away before it had answered", 502, 0)                         \
+    X(EBADANSWER, -11, "worker answered nonsense", 502, 0)                                         \
+    X(EHOPS, -12, "too many hops", 508, 0)                                                         \
+    X(ECUT, -13, "answer was cut off", 0, 0)                                                       \
+    X(ETOOBIG, -14, "body over the limit", 413, 0)                                                 \
+    X(EHEADTOOBIG, -15, "header fields over the limit", 431, 0)                                    \
+    X(ETARGETTOOBIG, -16, "request target over the limit", 414, 0)                                 \
+    X(ESLOW, -17, "client too slow sending its request", 408, 1)                                   \
+    X(EMETHOD, -18, "method not implemented", 501, 0)                                              \
+    X(EVERSION, -19, "HTTP version not supported", 505, 0)                                         \
+    X(EEXPECT, -20, "expectation cannot be met", 417, 0)                                           \
+    X(ECONNECT, -21, "cannot reach the hub", 0, 1)                                                 \
+    X(ECLOSED, -22, "connection closed", 0, 1)                                                     \
+    X(ETIMEDOUT, -23, "timed out", 0, 1)                                                           \
+    X(ENOTFOUND, -24, "not found", 404, 0)                                                         \
+    X(ECONFIG, -25, "bad configuration", 0, 0)                                                     \
+    X(EPROTOCOL, -26, "protocol error", 0, 0)                                                      \
+    X(ESTATE, -27, "not possible in this state", 0, 0)                                             \
+    X(EIO, -28, "input/output error", 0, 1)                                                        \
+    X(ENOTALLOWED, -29, "method not allowed here", 405, 0)                                         \
+    X(ETOOMANY, -30, "too many connections", 503, 1)                                               \
+    X(ETOKEN, -31, "a token is required", 401, 0)                                                  \
+    X(EFORBIDDEN, -32, "the token is not known", 403, 0)
+
+enum weir_error {
+    WEIR_OK = 0,
+#define WEIR_ERROR_ENUM(name, value, text, status, retryable) WEIR_##name = value,
+    WEIR_ERRORS(WEIR_ERROR_ENUM)
+#undef WEIR_ERROR_ENUM
+};
+
+/* A fixed text for a WEIR_E* code (or 0); never NULL. Any thread. */
+WEIR_API const char *weir_strerror(int error);
+
+/* The library's version, "MAJOR.MINOR.PATCH". Any thread. */
+WEIR_API const char *weir_version(void);
+
+/* ------------------------------------------------------------------ worker */
+
+typedef struct weir_worker weir_worker;
+typedef struct weir_job weir_job;
+
+typedef struct weir_worker_options {
+    const char *hub;    /* "HOST:PORT" or "unix:PATH"; several, separated by commas: all are served.
+                           Default 127.0.0.1:8081 */
+    unsigned slots;     /* jobs at once over all hubs, each on a thread of its own; default 1 */
+    const char *id;     /* this worker's name in status and logs; default HOSTNAME-PID */
+    const char *labels; /* "k=v, k=v"; default none */
+    const char *token;  /* sent as Authorization: Bearer; default none */
+    unsigned drain_ms;  /* how long running jobs may take after a stop; default 28000 */
+    unsigned max_body;  /* bytes of request body that weir_job_body() gathers at most; default 1 MiB */
+    int fd;             /* > 0: an already connected socket (see weir_hub_connect) used in place of
+                           hub; the worker owns it from then on and ends when it closes */
+    /* Called with one line of text about what happens (connected, lost, draining); default: none.
+       Runs on the worker's own threads, never two at once. */
+    void (*log)(void *log_arg, const char *line);
+    void *log_arg;
+} weir_worker_options;
+
+/*
+ * Runs one job. Returns 0 when it has answered (by a weir_reply..., weir_forward or weir_again
+ * call). A negative WEIR_E* with no answer given makes the answer 500 with the error's text;
+ * WEIR_ECANCELLED after a cancel needs no answer. Runs on one of the worker's job threads; several
+ * run at once when slots > 1, so arg must be safe for that.
+ */
+typedef int weir_handler(weir_job *job, void *arg);
+
+/* A new worker, not yet connected; owned by the caller. NULL: out of memory, or bad options. */
+WEIR_API weir_worker *weir_worker_new(const weir_worker_options *options);
+/* As weir_worker_new, with the reason of a failure: WEIR_ENOMEM, or WEIR_EINVAL for an address,
+   a number of slots or an id that cannot be. */
+WEIR_API int weir_worker_open(const weir_worker_options *options, weir_worker **ret_worker);
+
+/* Offers a service. Before weir_worker_run only. WEIR_EINVAL: a name that no service can have. */
+WEIR_API int weir_worker_offer(weir_worker *worker, const char *service, weir_handler *handler,
+                               void *arg);
+
+/*
+ * Connects, serves, reconnects when a hub goes (exponential backoff with jitter, only after
+ * failures), and returns 0 after a drain: on SIGTERM or SIGINT (caught for the duration of the
+ * call) or weir_worker_stop().
+ */
+WEIR_API int weir_worker_run(weir_worker *worker);
+/* The same, without touching signal handlers. */
+WEIR_API int weir_worker_serve(weir_worker *worker);
+
+/* Asks a running worker to drain and return. Safe from any thread and from signal handlers. A
+   second call ends it at once: running jobs are cancelled. */
+WEIR_API void weir_worker_stop(weir_worker *worker);
+
+/* Changes the number of slots, while it runs or before; 0 takes no jobs until raised again (a
+   gate). Never above the number of slots it was made with. Any thread. */
+WEIR_API int weir_worker_set_slots(weir_worker *worker, unsigned slots);
+
+/* Frees a worker that does not run; sets *worker to NULL. NULL and *NULL are fine. */
+WEIR_API void weir_worker_free(weir_worker **worker);
+
+/* --------------------------------------------------------- a job's request */
+
+WEIR_API const char *weir_job_id(const weir_job *job);
+WEIR_API const char *weir_job_service(const weir_job *job);
+WEIR_API const char *weir_job_method(const weir_job *job);
+WEIR_API const char *weir_job_target(const weir_job *job); /* path and query, as sent */
+WEIR_API const char *weir_job_path(const weir_job *job);   /* the target up to '?', as sent */
+/* The value of a header field; the name in any case. NULL when absent; the first one when repeated. */
+WEIR_API const char *weir_job_header(const weir_job *job, const char *name);
+/* Field number index, 0-based, for walking all of them; WEIR_ENOTFOUND past the end. */
+WEIR_API int weir_job_header_at(const weir_job *job, size_t index, const char **ret_name,
+                                const char **ret_value);
+WEIR_API unsigned weir_job_hop(const weir_job *job);
+WEIR_API unsigned weir_job_attempt(const weir_job *job);
+/* Milliseconds left until the request's deadline; -1 when there is none; 0 when it has passed. */
+WEIR_API int64_t weir_job_time_left(const weir_job *job);
+
+/* A query parameter, percent-decoded; NULL when absent. */
+WEIR_API const char *weir_job_query(weir_job *job, const char *name);
+/* As a number: decimal digits only. WEIR_ENOTFOUND: absent. WEIR_EINVAL: not a number, or over 64 bits. */
+WEIR_API int weir_job_query_u64(weir_job *job, const char *name, uint64_t *ret_value);
+
+/* The next bytes of the body: waits until there are some. Returns their count, 0 at the end, or
+   WEIR_ECANCELLED / WEIR_ECUT when the rest will not come. */
+WEIR_API ptrdiff_t weir_job_body_read(weir_job *job, void *buffer, size_t size);
+/* The whole body, gathered (at most max_body bytes: else WEIR_ETOOBIG) and followed by a NUL. */
+WEIR_API int weir_job_body(weir_job *job, const char **ret_body, size_t *ret_size);
+
+/* 1 once the job was cancelled: the client left, its deadline passed, the hub went. Cheap: call it in loops. */
+WEIR_API int weir_job_cancelled(const weir_job *job);
+/* Sleeps up to ms milliseconds; returns 0, or WEIR_ECANCELLED as soon as the job is cancelled. */
+WEIR_API int weir_job_wait(weir_job *job, unsigned ms);
+
+/* -------------------------------------------------------------- answering */
+
+/* Adds a header field to the answer that comes next. Call before the reply. */
+WEIR_API int weir_job_set_header(weir_job *job, const char *name, const char *value);
+
+/* The whole answer at once. content_type may be NULL (none is sent). */
+WEIR_API int weir_reply(weir_job *job, unsigned status, const char *content_type, const void *body,
+                        size_t size);
+WEIR_API int weir_reply_printf(weir_job *job, unsigned status, const char *content_type,
+                               const char *format, ...) WEIR_PRINTF(4, 5);
+/* An RFC 9457 problem+json answer; detail is printf-formatted. */
+WEIR_API int weir_reply_problem(weir_job *job, unsigned status, const char *format, ...)
+    WEIR_PRINTF(3, 4);
+
+/* A streamed answer. weir_reply_write waits while the client is slower than the handler; it gives
+   WEIR_ECANCELLED once nobody wants the rest. */
+WEIR_API int weir_reply_begin(weir_job *job, unsigned status, const char *content_type);
+WEIR_API int weir_reply_write(weir_job *job, const void *data, size_t size);
+WEIR_API int weir_reply_end(weir_job *job);
+
+/* Sends the request on to service instead of answering. target NULL: the original one stays. The
+   body (content_type may be NULL) becomes the request's body there; NULL and 0 for none. */
+WEIR_API int weir_forward(weir_job *job, const char *service, const char *target,
+                          const char *content_type, const void *body, size_t size);
+/* The same service once more, from the tail of its queue: gives the slot back between portions. */
+WEIR_API int weir_again(weir_job *job, const char *target, const char *content_type,
+                        const void *body, size_t size);
+
+/* ----------------------------------------------------------- embedded hub */
+
+typedef struct weir_hub weir_hub;
+
+/* A hub, configured by keys of docs/configuration.md as NULL-terminated pairs ("listen",
+   "127.0.0.1:0", "route", "/=hello", NULL). Listeners are bound when this returns 0. On failure
+   *ret_text (when not NULL) is set to a message that the caller frees with free(). */
+WEIR_API int weir_hub_new(const char *const *pairs, weir_hub **ret_hub, char **ret_text);
+/* Serves until weir_hub_stop and the drain after it; 0 then. On the caller's thread. */
+WEIR_API int weir_hub_run(weir_hub *hub);
+/* Begins the drain; a second call ends at once. Any thread, and signal handlers. */
+WEIR_API void weir_hub_stop(weir_hub *hub);
+/* The address that a listener ("listen", "workers", "admin") is bound to, as "HOST:PORT" or
+   "unix:PATH"; owned by the hub; NULL when there is no such listener. */
+WEIR_API const char *weir_hub_address(const weir_hub *hub, const char *listener);
+/* A socket connected to the hub as a worker's would be, without any listener: give it to
+   weir_worker_options.fd. Any thread. */
+WEIR_API int weir_hub_connect(weir_hub *hub, int *ret_fd);
+/* Frees a hub that does not run; sets *hub to NULL. */
+WEIR_API void weir_hub_free(weir_hub **hub);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attach/exchange.h"
+#include "weir/weir.h"
+
+void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send, size_t buffered_body) {
+    *x = (struct exchange){.core = core,
+                           .worker = send->worker,
+                           .job = send->job,
+                           .message = message_ref(send->message),
+                           .buffered_body = buffered_body};
+}
+
+static void drop_body(struct exchange *x) {
+    if (!x->body) return;
+    body_producer(x->body, (struct body_side){0});
+    body_unref(x->body);
+    x->body = NULL;
+}
+
+void exchange_fini(struct exchange *x) {
+    drop_body(x);
+    message_unref(x->message);
+    x->message = NULL;
+    x->state = EXCHANGE_OVER;
+}
+
+static int begin_reply(struct exchange *x, uint64_t now, struct http_head *head) {
+    struct requester *r = core_job_answer(x->core, now, x->worker, x->job);
+    if (!r) {
+        x->state = EXCHANGE_OVER;
+        drop_body(x);
+        return 0;
+    }
+    x->state = EXCHANGE_REPLYING;
+    if (x->message->body) body_forget(x->message->body); /* from here on there is no retry */
+    r->ops->reply(r, head, x->body);
+    return 0;
+}
+
+/* Hands the gathered (or, when it is large, the still growing) body on to the next hop. */
+static void go_on(struct exchange *x, uint64_t now) {
+    struct body *body = x->body ? body_ref(x->body) : NULL;
+    struct message *next = message_forward(x->message, x->answer.target, x->answer_head, body);
+    x->state = EXCHANGE_OVER;
+    if (!next) {
+        body_unref(body);
+        core_job_fail(x->core, now, x->worker, x->job, WEIR_ENOMEM);
+        return;
+    }
+    size_t bytes = next->arena.used + (body ? body_held(body) : 0);
+    if (core_job_forward(x->core, now, x->worker, x->job, x->answer.service, next, bytes) != 0) message_unref(next);
+}
+
+int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool ended, size_t window,
+                  struct body_side producer, const char **ret_why) {
+    if (x->state == EXCHANGE_OVER) return 0;
+    if (x->state != EXCHANGE_AWAITING) {
+        *ret_why = "a second answer";
+        return WEIR_EBADANSWER;
+    }
+    int err = answer_parse(head, &x->answer, ret_why);
+    if (err != 0) return err;
+    if (x->answer.kind == ANSWER_SCATTER) {
+        *ret_why = "Weir-Scatter is not supported by this hub";
+        return WEIR_EBADANSWER;
+    }
+    head_strip_hop_by_hop(head);
+    bool forward = x->answer.kind == ANSWER_FORWARD;
+    if (!ended) {
+        /* A forwarded body is gathered up to the window: beyond that the worker could not send on anyway. */
+        size_t high = forward && x->buffered_body < window ? x->buffered_body : window;
+        x->body = body_new(high, forward ? x->buffered_body : 0);
+        if (!x->body) return WEIR_ENOMEM;
+        body_producer(x->body, producer);
+    }
+    if (!forward) {
+        head_strip_weir(head);
+        return begin_reply(x, now, head);
+    }
+    x->state = EXCHANGE_FORWARDING;
+    x->answer_head = head;
+    return 0;
+}
+
+bool exchange_data(struct exchange *x, uint64_t now, const char *bytes, size_t n) {
+    if (!x->body) return false;
+    int err = body_write(x->body, bytes, n);
+    if (err == WEIR_ENOMEM) {
+        body_abort(x->body, WEIR_ENOMEM);
+        return false;
+    }
+    if (x->state == EXCHANGE_FORWARDING && body_room(x->body) == 0) go_on(x, now);
+    return err == 0;
+}
+
+void exchange_end(struct exchange *x, uint64_t now) {
+    if (x->body) body_end(x->body);
+    if (x->state == EXCHANGE_REPLYING) core_job_done(x->core, now, x->worker, x->job);
+    if (x->state == EXCHANGE_FORWARDING) go_on(x, now);
+    x->state = EXCHANGE_OVER;
+    drop_body(x);
+}
+
+void exchange_handed_back(struct exchange *x, uint64_t now) {
+    if (x->state != EXCHANGE_AWAITING) {
+        exchange_lost(x, now);
+        return;
+    }
+    x->state = EXCHANGE_OVER;
+    core_job_handed_back(x->core, now, x->worker, x->job);
+}
+
+void exchange_cut(struct exchange *x) {
+    x->state = EXCHANGE_OVER;
+    if (x->body) body_abort(x->body, WEIR_ECUT);
+    drop_body(x);
+}
+
+void exchange_lost(struct exchange *x, uint64_t now) {
+    bool over = x->state == EXCHANGE_OVER;
+    exchange_cut(x);
+    if (over)
+        core_slot_free(x->core, now, x->worker, x->job);
+    else
+        core_job_lost(x->core, now, x->worker, x->job);
+}
+
+void exchange_cancelled(struct exchange *x) {
+    x->state = EXCHANGE_OVER;
+    drop_body(x);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One job at one worker, as every kind of worker shares it: what the worker's answer means, and where its
+ * bytes go. The adapter parses heads and bodies in its own way and reports them here; the exchange
+ * talks to the core and to the requester, and says when the adapter should go on reading.
+ */
+#ifndef ATTACH_EXCHANGE_H
+#define ATTACH_EXCHANGE_H
+
+#include "core/core.h"
+#include "wire/message.h"
+
+enum exchange_state {
+    EXCHANGE_AWAITING,   /* no answer yet */
+    EXCHANGE_REPLYING,   /* the answer goes to the requester */
+    EXCHANGE_FORWARDING, /* the answer's body is gathered for the next hop */
+    EXCHANGE_OVER        /* nobody waits for it any more; what comes is dropped */
+};
+
+struct exchange {
+    struct core *core;
+    uint64_t worker, job;
+    enum exchange_state state;
+    struct message *message; /* what the worker was given; a reference */
+    struct body *body;       /* of the answer; NULL: none */
+    struct answer answer;    /* of a forward; text in answer_head's arena */
+    const struct http_head *answer_head; /* of a forward, while its body is gathered */
+    size_t buffered_body;
+};
+
+/* Takes a reference on the message. */
+void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send, size_t buffered_body);
+/* Drops what it holds. */
+void exchange_fini(struct exchange *x);
+
+/* The final head of an answer (no 1xx) has come in. The head must live until exchange_fini; it is changed (what may
+   not pass on is taken out). ended: no body follows. producer: told as the body is consumed. 0; WEIR_EBADANSWER with *ret_why, or
+   WEIR_ENOMEM: the adapter breaks off the job and calls exchange_lost. */
+int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool ended, size_t window,
+                  struct body_side producer, const char **ret_why);
+/* Body bytes. Returns false when nobody wants them (the adapter may count them as consumed at once). */
+bool exchange_data(struct exchange *x, uint64_t now, const char *bytes, size_t n);
+/* The answer is whole. */
+void exchange_end(struct exchange *x, uint64_t now);
+/* The worker gave it back unstarted. Frees the slot. */
+void exchange_handed_back(struct exchange *x, uint64_t now);
+/* The answer broke off or made no sense. Frees the slot. */
+void exchange_lost(struct exchange *x, uint64_t now);
+/* The worker is gone, and the core knows: a reply that has begun is cut. */
+void exchange_cut(struct exchange *x);
+/* The core has cancelled it. The slot stays busy. */
+void exchange_cancelled(struct exchange *x);
+
+#endif

@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reverse HTTP/2 (docs/protocol.md "Reverse HTTP", step 6; RFC 9113): the hub is the HTTP/2 client of a worker that
+ * dialled in. A stream is a job, SETTINGS_MAX_CONCURRENT_STREAMS the slots, WINDOW_UPDATE backpressure, RST_STREAM
+ * cancel, GOAWAY drain, PING the heartbeat.
+ *
+ * A cancelled job's slot: RST_STREAM closes a stream for HTTP/2, but the worker's handler may run on. So a PING follows
+ * each RST_STREAM, and the slot is free with its ACK. A worker whose handler is still busy then has lowered
+ * SETTINGS_MAX_CONCURRENT_STREAMS before that ACK, and raises it again later.
+ *
+ * Nothing here closes the link from within an nghttp2 callback: callbacks only take notes and call the core, whose
+ * actions come later in the turn.
+ */
+#include "attach/exchange.h"
+#include "attach/h2.h"
+#include "attach/link.h"
+#include "base/assert.h"
+#include "core/port.h"
+#include "weir/weir.h"
+#include <nghttp2/nghttp2.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    H2_MAGIC = 0x68322d2d,
+    H2_WRITE_AHEAD = 256 * 1024, /* output gathered before the socket has taken the last */
+    H2_TABLE_SIZE = 16 * 1024,   /* HPACK's dynamic table */
+    H2_RUN_ROOM = 640            /* of an answer's head inside its run */
+};
+
+struct h2 {
+    unsigned magic;
+    struct worker_port port;
+    struct link *link;
+    nghttp2_session *session;
+    struct list runs;     /* streams that are open */
+    struct list unpinged; /* cancelled, their RST_STREAM may not have been sent yet */
+    struct list pinged;   /* cancelled, waiting for the ACK of a PING; oldest first */
+    uint64_t ping_serial;
+    unsigned pings_missed;
+    bool going_away;
+};
+
+/* One job at this worker. */
+struct run {
+    struct list node;
+    struct h2 *h2;
+    struct exchange exchange;
+    struct http_head head;
+    struct arena arena;
+    const char *why; /* what was wrong with its answer */
+    uint64_t ping;   /* of a cancelled one */
+    int32_t stream;
+    bool cancelled, head_done, ended;
+    char job_text[24], hop_text[12], attempt_text[12], deadline_text[24];
+    char room[H2_RUN_ROOM];
+};
+
+static void run_free(struct run *r) {
+    if (r->exchange.message && r->exchange.message->body)
+        body_consumer(r->exchange.message->body, (struct body_side){0});
+    exchange_fini(&r->exchange);
+    arena_fini(&r->arena);
+    list_del(&r->node);
+    free(r);
+}
+
+static void reset_head(struct run *r) {
+    r->head = (struct http_head){0};
+}
+
+/* ---- sending a job ---- */
+
+struct fields {
+    nghttp2_nv nv[256 + 16];
+    size_t count;
+};
+
+static void add(struct fields *f, struct slice name, struct slice value, uint8_t flags) {
+    f->nv[f->count++] = (nghttp2_nv){
+        .name = (uint8_t *)(uintptr_t)name.p,
+        .value = (uint8_t *)(uintptr_t)value.p,
+        .namelen = name.n,
+        .valuelen = value.n,
+        .flags = (uint8_t)(flags | NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE),
+    };
+}
+
+static struct slice number(char *text, size_t size, uint64_t value) {
+    return (struct slice){text, (size_t)snprintf(text, size, "%llu", (unsigned long long)value)};
+}
+
+/* Values that differ from job to job would only push the others out of HPACK's table. */
+static uint8_t indexing(enum head_name id) {
+    switch (id) {
+    case HEAD_X_REQUEST_ID:
+    case HEAD_TRACEPARENT:
+    case HEAD_IDEMPOTENCY_KEY: return NGHTTP2_NV_FLAG_NO_INDEX;
+    default: return 0;
+    }
+}
+
+static void build_fields(struct run *r, const struct core_action *job, uint64_t now, struct fields *f) {
+    const struct http_head *head = &r->exchange.message->head;
+    f->count = 0;
+    add(f, SLICE(":method"), head->method, 0);
+    add(f, SLICE(":scheme"), SLICE("http"), 0);
+    struct slice host = head_get(head, HEAD_HOST);
+    if (host.p) add(f, SLICE(":authority"), host, 0);
+    add(f, SLICE(":path"), head->target, 0);
+    for (unsigned i = 0; i < head->count; i++) {
+        const struct head_field *field = &head->fields[i];
+        if (field->id != HEAD_HOST) add(f, field_name(field), field_value(field), indexing(field->id));
+    }
+    size_t n = (size_t)snprintf(r->job_text, sizeof(r->job_text), "%llx", (unsigned long long)job->job);
+    add(f, SLICE("weir-job"), (struct slice){r->job_text, n}, NGHTTP2_NV_FLAG_NO_INDEX);
+    add(f, SLICE("weir-service"), job->service, 0);
+    add(f, SLICE("weir-hop"), number(r->hop_text, sizeof(r->hop_text), job->hop), 0);
+    add(f, SLICE("weir-attempt"), number(r->attempt_text, sizeof(r->attempt_text), job->attempt), 0);
+    if (job->deadline == 0) return;
+    uint64_t left = job->deadline > now ? (job->deadline - now) / 1000 : 0;
+    add(f, SLICE("weir-deadline-ms"), number(r->deadline_text, sizeof(r->deadline_text), left),
+        NGHTTP2_NV_FLAG_NO_INDEX);
+}
+
+static ssize_t read_body(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t length, uint32_t *flags,
+                         nghttp2_data_source *source, void *arg) {
+    (void)session, (void)stream, (void)arg;
+    struct run *r = source->ptr;
+    struct body *body = r->exchange.message->body;
+    if (body_error(body)) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    size_t n = body_read(body, buf, length);
+    if (body_finished(body))
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    else if (n == 0)
+        return NGHTTP2_ERR_DEFERRED;
+    return (ssize_t)n;
+}
+
+static void on_request_body(void *ctx, size_t n) {
+    (void)n;
+    struct run *r = ctx;
+    if (r->cancelled || r->stream <= 0) return;
+    (void)nghttp2_session_resume_data(r->h2->session, r->stream);
+    stream_dirty(&r->h2->link->stream);
+}
+
+static struct run *run_new(struct h2 *h, const struct core_action *job) {
+    struct run *r = malloc(sizeof(*r));
+    if (!r) return NULL;
+    memset(r, 0, offsetof(struct run, room));
+    const struct attach_config *c = &h->link->attach->config;
+    r->h2 = h;
+    arena_init(&r->arena, c->max_head * 2, r->room, sizeof(r->room));
+    exchange_begin(&r->exchange, c->core, job, c->buffered_body);
+    list_push_back(&h->runs, &r->node);
+    return r;
+}
+
+static void send_job(struct worker_port *port, const struct core_action *job) {
+    struct h2 *h = CONTAINER_OF(port, struct h2, port);
+    MAGIC_CHECK(h, H2_MAGIC);
+    struct core *core = h->link->attach->config.core;
+    uint64_t now = link_now(h->link);
+    struct run *r = h->going_away ? NULL : run_new(h, job);
+    if (!r) {
+        core_job_handed_back(core, now, job->worker, job->job);
+        return;
+    }
+    struct fields f;
+    build_fields(r, job, now, &f);
+    struct body *body = r->exchange.message->body;
+    if (body) {
+        if (job->resend) body_rewind(body);
+        body_consumer(body, (struct body_side){on_request_body, r});
+    }
+    nghttp2_data_provider provider = {.source.ptr = r, .read_callback = read_body};
+    r->stream = nghttp2_submit_request(h->session, NULL, f.nv, f.count, body ? &provider : NULL, r);
+    if (r->stream < 0) {
+        /* Stream ids are used up, or no memory: this connection takes no more; the worker will dial again. */
+        h->going_away = true;
+        core_worker_drain(core, now, h->link->worker);
+        (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
+        exchange_handed_back(&r->exchange, now);
+        run_free(r);
+    }
+    stream_dirty(&h->link->stream);
+}
+
+static void cancel_job(struct worker_port *port, uint64_t job, enum core_cause cause) {
+    (void)cause;
+    struct h2 *h = CONTAINER_OF(port, struct h2, port);
+    MAGIC_CHECK(h, H2_MAGIC);
+    LIST_FOR(node, &h->runs) {
+        struct run *r = CONTAINER_OF(node, struct run, node);
+        if (r->exchange.job != job || r->cancelled) continue;
+        r->cancelled = true;
+        exchange_cancelled(&r->exchange);
+        (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, r->stream, NGHTTP2_CANCEL);
+        stream_dirty(&h->link->stream);
+        return;
+    }
+}
+
+static const struct worker_port_ops port_ops = {.send = send_job, .cancel = cancel_job};
+
+/* ---- what the worker sends ---- */
+
+static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg) {
+    (void)arg;
+    struct run *r = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if (r && !r->head_done) reset_head(r);
+    return 0;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_size,
+                     const uint8_t *value, size_t value_size, uint8_t flags, void *arg) {
+    (void)flags, (void)arg;
+    struct run *r = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if (!r || r->head_done || r->cancelled) return 0; /* trailers are dropped */
+    struct slice n = {(const char *)name, name_size}, v = {(const char *)value, value_size};
+    if (slice_eq(n, SLICE(":status"))) {
+        uint64_t status = 0;
+        if (!slice_u64(v, &status)) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+        r->head.status = (unsigned)status;
+        return 0;
+    }
+    enum head_name id = head_name_id(n);
+    struct slice kept_name = id != HEAD_OTHER ? head_name_text(id) : arena_copy(&r->arena, n);
+    struct slice kept_value = arena_copy(&r->arena, v);
+    int err = kept_name.p && kept_value.p ? head_add_name(&r->head, &r->arena, kept_name, kept_value) : WEIR_ENOMEM;
+    if (err == 0) return 0;
+    r->why = "its head is over the limit";
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+}
+
+static void on_reply_consumed(void *ctx, size_t n) {
+    struct run *r = ctx;
+    if (n == 0 || r->cancelled) return;
+    (void)nghttp2_session_consume_stream(r->h2->session, r->stream, n);
+    stream_dirty(&r->h2->link->stream);
+}
+
+static void break_off(struct run *r, const char *why) {
+    r->why = why;
+    (void)nghttp2_submit_rst_stream(r->h2->session, NGHTTP2_FLAG_NONE, r->stream, NGHTTP2_PROTOCOL_ERROR);
+}
+
+static void on_head_complete(struct run *r, bool ended) {
+    if (r->head.status < 200) { /* interim: 100 is made by the hub itself, others are dropped */
+        reset_head(r);
+        return;
+    }
+    r->head_done = true;
+    struct slice length = head_get(&r->head, HEAD_CONTENT_LENGTH);
+    r->head.has_length = length.p && slice_u64(length, &r->head.content_length);
+    const char *why = "out of memory";
+    struct body_side producer = {on_reply_consumed, r};
+    if (exchange_head(&r->exchange, link_now(r->h2->link), &r->head, ended,
+                      r->h2->link->attach->config.body_window, producer, &why) != 0)
+        break_off(r, why);
+}
+
+static void on_answer_end(struct run *r) {
+    struct h2 *h = r->h2;
+    if (r->why) return;
+    r->ended = true;
+    exchange_end(&r->exchange, link_now(h->link));
+    /* Answered before it had read the request's body: the rest is of no use to it. */
+    if (nghttp2_session_get_stream_local_close(h->session, r->stream) == 0)
+        (void)nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, r->stream, NGHTTP2_NO_ERROR);
+}
+
+static void on_settings(struct h2 *h) {
+    uint32_t slots = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    const struct attach_config *c = &h->link->attach->config;
+    core_worker_slots(c->core, link_now(h->link), h->link->worker, slots > c->max_slots ? c->max_slots : slots);
+}
+
+static void free_pinged(struct h2 *h, uint64_t serial) {
+    LIST_FOR(node, &h->pinged) {
+        struct run *r = CONTAINER_OF(node, struct run, node);
+        if (r->ping > serial) return;
+        core_slot_free(h->link->attach->config.core, link_now(h->link), h->link->worker, r->exchange.job);
+        run_free(r);
+    }
+}
+
+static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg) {
+    CAST(struct h2, h, arg, H2_MAGIC);
+    struct run *r;
+    bool end_stream = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    switch (frame->hd.type) {
+    case NGHTTP2_HEADERS:
+    case NGHTTP2_DATA:
+        r = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+        if (!r || r->cancelled) return 0;
+        if (frame->hd.type == NGHTTP2_HEADERS && !r->head_done) on_head_complete(r, end_stream);
+        if (end_stream) on_answer_end(r);
+        return 0;
+    case NGHTTP2_SETTINGS:
+        if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) on_settings(h);
+        return 0;
+    case NGHTTP2_GOAWAY:
+        h->going_away = true;
+        core_worker_drain(h->link->attach->config.core, link_now(h->link), h->link->worker);
+        return 0;
+    case NGHTTP2_PING:
+        if (frame->hd.flags & NGHTTP2_FLAG_ACK) {
+            uint64_t serial;
+            memcpy(&serial, frame->ping.opaque_data, sizeof(serial));
+            free_pinged(h, serial);
+        }
+        return 0;
+    default: return 0;
+    }
+}
+
+static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes, size_t n,
+                         void *arg) {
+    (void)flags;
+    CAST(struct h2, h, arg, H2_MAGIC);
+    (void)nghttp2_session_consume_connection(session, n);
+    struct run *r = nghttp2_session_get_stream_user_data(session, stream);
+    if (!r || r->cancelled || !exchange_data(&r->exchange, link_now(h->link), (const char *)bytes, n))
+        (void)nghttp2_session_consume_stream(session, stream, n);
+    return 0;
+}
+
+static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error, void *arg) {
+    (void)arg;
+    struct run *r = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    if (r && !r->why) r->why = nghttp2_strerror(error);
+    return 0;
+}
+
+static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t error, void *arg) {
+    CAST(struct h2, h, arg, H2_MAGIC);
+    struct run *r = nghttp2_session_get_stream_user_data(session, stream);
+    if (!r) return 0;
+    struct attach *a = h->link->attach;
+    uint64_t now = link_now(h->link);
+    if (r->cancelled) {
+        list_del(&r->node);
+        list_push_back(&h->unpinged, &r->node);
+        return 0;
+    }
+    if (r->ended) {
+        core_slot_free(a->config.core, now, h->link->worker, r->exchange.job);
+    } else if (error == NGHTTP2_REFUSED_STREAM) {
+        exchange_handed_back(&r->exchange, now);
+    } else {
+        if (r->why || error == NGHTTP2_PROTOCOL_ERROR) {
+            a->stats.bad_answers++;
+            log_event(a->config.log, LOG_WARN, "bad-answer", "worker %s: %s", h->link->name,
+                      r->why ? r->why : "protocol error");
+        }
+        exchange_lost(&r->exchange, now);
+    }
+    run_free(r);
+    return 0;
+}
+
+/* ---- the link's side ---- */
+
+static void protocol_error(struct link *l, int error) {
+    l->attach->stats.protocol_errors++;
+    link_close(l, LOG_WARN, "worker-protocol-error", nghttp2_strerror(error));
+}
+
+static void on_bytes(struct link *l, const char *bytes, size_t n) {
+    CAST(struct h2, h, l->state, H2_MAGIC);
+    h->pings_missed = 0;
+    ssize_t used = nghttp2_session_mem_recv(h->session, (const uint8_t *)bytes, n);
+    if (used < 0)
+        protocol_error(l, (int)used);
+    else if (nghttp2_session_want_write(h->session) || h->going_away)
+        stream_dirty(&l->stream);
+}
+
+static int write_frames(struct h2 *h) {
+    struct stream *s = &h->link->stream;
+    while (stream_pending(s) < H2_WRITE_AHEAD) {
+        const uint8_t *frames;
+        ssize_t n = nghttp2_session_mem_send(h->session, &frames);
+        if (n <= 0) return (int)n;
+        if (buffer_append(stream_out(s), frames, (size_t)n) != 0) return NGHTTP2_ERR_NOMEM;
+    }
+    return 0;
+}
+
+/* RST_STREAMs have gone into the output: a PING behind them tells when the worker has seen them. */
+static bool ping_behind_cancels(struct h2 *h) {
+    if (list_empty(&h->unpinged)) return false;
+    uint64_t serial = ++h->ping_serial;
+    if (nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, (const uint8_t *)&serial) != 0) return false;
+    struct list *node;
+    while ((node = list_pop_front(&h->unpinged)) != NULL) {
+        CONTAINER_OF(node, struct run, node)->ping = serial;
+        list_push_back(&h->pinged, node);
+    }
+    return true;
+}
+
+static void on_before_write(struct link *l) {
+    CAST(struct h2, h, l->state, H2_MAGIC);
+    int err = write_frames(h);
+    if (err == 0 && ping_behind_cancels(h)) err = write_frames(h);
+    if (err != 0) {
+        protocol_error(l, err);
+        return;
+    }
+    bool idle = list_empty(&h->runs) && list_empty(&h->unpinged) && list_empty(&h->pinged);
+    if (h->going_away && idle && stream_pending(&l->stream) == 0)
+        link_close(l, LOG_INFO, "worker-left", "drained");
+    else if (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session))
+        protocol_error(l, NGHTTP2_ERR_PROTO);
+}
+
+static void on_drained(struct link *l) {
+    stream_dirty(&l->stream);
+}
+
+static void on_heartbeat(struct link *l) {
+    CAST(struct h2, h, l->state, H2_MAGIC);
+    if (h->pings_missed >= l->attach->config.heartbeat_missed) {
+        l->attach->stats.links_silent++;
+        link_close(l, LOG_WARN, "worker-silent", "missed its heartbeats");
+        return;
+    }
+    h->pings_missed++;
+    uint64_t serial = h->ping_serial;
+    (void)nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, (const uint8_t *)&serial);
+    stream_dirty(&l->stream);
+}
+
+/* The core has heard from link.c that the worker is gone: what the runs hold goes, replies are cut. */
+static void stop(struct link *l) {
+    CAST(struct h2, h, l->state, H2_MAGIC);
+    LIST_FOR(node, &h->runs) {
+        struct run *r = CONTAINER_OF(node, struct run, node);
+        exchange_cut(&r->exchange);
+        run_free(r);
+    }
+    LIST_FOR(node, &h->unpinged) run_free(CONTAINER_OF(node, struct run, node));
+    LIST_FOR(node, &h->pinged) run_free(CONTAINER_OF(node, struct run, node));
+    nghttp2_session_del(h->session);
+    h->magic = 0;
+    free(h);
+    l->state = NULL;
+    l->protocol = NULL;
+}
+
+static const struct link_protocol h2_protocol = {.data = on_bytes,
+                                                 .before_write = on_before_write,
+                                                 .drained = on_drained,
+                                                 .heartbeat = on_heartbeat,
+                                                 .stop = stop};
+
+static int new_session(struct h2 *h) {
+    nghttp2_session_callbacks *callbacks;
+    nghttp2_option *option;
+    if (nghttp2_session_callbacks_new(&callbacks) != 0) return WEIR_ENOMEM;
+    if (nghttp2_option_new(&option) != 0) {
+        nghttp2_session_callbacks_del(callbacks);
+        return WEIR_ENOMEM;
+    }
+    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+    nghttp2_option_set_no_auto_window_update(option, 1);
+    nghttp2_option_set_max_deflate_dynamic_table_size(option, H2_TABLE_SIZE);
+    nghttp2_option_set_no_closed_streams(option, 1);
+    int err = nghttp2_session_client_new2(&h->session, callbacks, h, option);
+    nghttp2_option_del(option);
+    nghttp2_session_callbacks_del(callbacks);
+    return err == 0 ? 0 : WEIR_ENOMEM;
+}
+
+int h2_prepare(struct link *l, struct worker_port **ret_port) {
+    struct h2 *h = calloc(1, sizeof(*h));
+    if (!h) return WEIR_ENOMEM;
+    h->magic = H2_MAGIC;
+    h->port.ops = &port_ops;
+    h->link = l;
+    list_init(&h->runs);
+    list_init(&h->unpinged);
+    list_init(&h->pinged);
+    int err = new_session(h);
+    if (err != 0) {
+        free(h);
+        return err;
+    }
+    l->state = h;
+    l->protocol = &h2_protocol;
+    *ret_port = &h->port;
+    return 0;
+}
+
+int h2_start(struct link *l) {
+    CAST(struct h2, h, l->state, H2_MAGIC);
+    nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
+        {NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, H2_TABLE_SIZE},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)l->attach->config.body_window},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)l->attach->config.max_head},
+    };
+    int err = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(*settings));
+    if (err == 0)
+        err = nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_MAX_WINDOW_SIZE);
+    if (err != 0) return WEIR_ENOMEM;
+    stream_dirty(&l->stream);
+    return 0;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One connection by a worker: first the upgrade (link.c), then the protocol that it asked for (h2.c), which brings its
+ * own table. Loop thread only.
+ */
+#ifndef ATTACH_LINK_H
+#define ATTACH_LINK_H
+
+#include "attach/attach.h"
+#include "base/list.h"
+#include "wire/ptth.h"
+
+enum { LINK_MAGIC = 0x6c696e6b };
+
+struct link;
+
+/* What a protocol brings, once the roles are reversed. */
+struct link_protocol {
+    void (*data)(struct link *l, const char *bytes, size_t n);
+    void (*before_write)(struct link *l);
+    void (*drained)(struct link *l);
+    void (*heartbeat)(struct link *l); /* once per heartbeat interval */
+    void (*stop)(struct link *l);      /* the connection is gone: jobs are lost, state is freed */
+};
+
+struct link {
+    unsigned magic;
+    struct stream stream;
+    struct attach *attach;
+    struct list node;
+    const struct link_protocol *protocol; /* NULL: not upgraded yet */
+    void *state;                          /* the protocol's */
+    uint64_t worker;                      /* in the core; 0: none yet */
+    uint64_t opened_us;
+    struct buffer in; /* of the upgrade */
+    size_t scanned;
+    bool closing;
+    char name[128]; /* for the log */
+};
+
+struct attach {
+    struct attach_config config;
+    struct attach_stats stats;
+    struct listener **listeners;
+    size_t listener_count;
+    struct list links;
+    uv_timer_t timer;
+    bool timer_open, draining;
+};
+
+struct link *link_new(struct attach *a, bool is_unix);
+/* The worker has said or done something that ends the connection: logs why, closes. */
+void link_close(struct link *l, enum log_level level, const char *event, const char *why);
+static inline uint64_t link_now(const struct link *l) {
+    return io_now_us(l->attach->config.loop);
+}
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program `weir`: finds the command's row and runs it. */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct cli_command cli_commands[] = {
+    {.name = "hub",
+     .usage = "[options]",
+     .help = "accept clients and workers, queue and dispatch",
+     .detail =
+         "Runs a hub in the foreground until SIGTERM or SIGINT, then drains; a second signal ends it at "
+         "once.\n"
+         "Every option is also a key of the configuration file and an environment variable; an option wins\n"
+         "over the environment, the environment over the file.",
+     .config = true,
+     .run = cmd_hub},
+    {.name = "check",
+     .usage = "[options]",
+     .help = "check a configuration and print what it amounts to",
+     .detail =
+         "Reads options, environment and file as `weir hub` would and prints the whole configuration on\n"
+         "stdout in the file's form, or what is wrong on stderr (exit status 2).",
+     .config = true,
+     .run = cmd_check},
+    {.name = "status",
+     .usage = "[options]",
+     .help = "show a hub's services, workers and jobs",
+     .options = status_options,
+     .run = cmd_status},
+    {.name = "bench",
+     .usage = "URL [options]",
+     .help = "load an HTTP server and measure it",
+     .detail =
+         "URL is http://HOST[:PORT]/PATH or unix:SOCKET:/PATH; each {n} in PATH is replaced by a counter.\n"
+         "Closed loop: each connection sends its next request when it has its answer. Open loop (--rate):\n"
+         "requests are due at fixed or random times, and latency counts from when a request was due, not\n"
+         "from when it could be sent. Exit status 1 when a request failed or was answered 4xx or 5xx.",
+     .options = bench_options,
+     .run = cmd_bench},
+    {.name = "demo",
+     .usage = "primes [N] [options]",
+     .help = "run a whole pipeline on this machine",
+     .detail =
+         "primes: starts a hub and workers of two stages, asks it over HTTP about every odd number below N\n"
+         "(default 1000000), and counts the primes. With --serve it keeps running for you to try.",
+     .options = demo_options,
+     .run = cmd_demo},
+    {.name = "demo-worker",
+     .usage = "primes|divide [options]",
+     .help = "one worker of the demo",
+     .options = demo_worker_options,
+     .hidden = true,
+     .run = cmd_demo_worker},
+    {.name = "help",
+     .usage = "[COMMAND]",
+     .help = "show how a command is used",
+     .options = help_options,
+     .run = cmd_help},
+    {.name = "version", .usage = "", .help = "show the version", .run = cmd_version},
+    {0},
+};
+
+const struct cli_command *cli_command_find(const char *name) {
+    for (const struct cli_command *c = cli_commands; c->name; c++) {
+        if (strcmp(c->name, name) == 0) return c;
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    const char *name = argc > 1 ? argv[1] : NULL;
+    if (!name) {
+        help_overview(stderr);
+        return CLI_USAGE;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) name = "help";
+    if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) name = "version";
+    struct cli cli = {.command = cli_command_find(name), .argc = argc - 1, .argv = argv + 1};
+    if (!cli.command) {
+        fprintf(stderr, "weir: there is no command \"%s\"; try: weir help\n", name);
+        return CLI_USAGE;
+    }
+    int status = cli.command->run(&cli);
+    cli_fini(&cli);
+    return status;
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `weir status`: a hub's /status as tables. */
+#include "cli/cli.h"
+#include "cli/fetch.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <unistd.h>
+#include <weir/weir.h>
+
+enum { ADMIN, JSON };
+const struct cli_option status_options[] = {
+    [ADMIN] = {"admin", 'a', "ADDR", "the hub's admin listener (its configuration's; 127.0.0.1:8083)"},
+    [JSON] = {"json", 'j', NULL, "print the hub's answer as it is"},
+    {0},
+};
+
+struct status {
+    const char *admin;
+    bool json;
+};
+
+static bool take(void *ctx, struct cli *cli, int option, const char *value) {
+    struct status *s = ctx;
+    (void)cli;
+    if (option == ADMIN)
+        s->admin = value;
+    else
+        s->json = true;
+    return true;
+}
+
+/* ---- tables ---- */
+
+struct column {
+    const char *title, *field;
+    char kind; /* s: text, n: number, m: milliseconds, t: seconds, f: real, b: yes or blank, l: list of texts
+                */
+};
+
+static void cell_text(const struct column *c, const json_t *row, char *to, size_t size) {
+    const json_t *v = json_object_get(row, c->field);
+    size_t at = 0;
+    *to = '\0';
+    switch (c->kind) {
+    case 'n':
+        cli_number((uint64_t)json_integer_value(v), to, size);
+        break;
+    case 'm':
+        cli_time((uint64_t)(json_number_value(v) * 1e6), to, size);
+        break;
+    case 't':
+        snprintf(to, size, "%.0f s", json_number_value(v));
+        break;
+    case 'f':
+        snprintf(to, size, "%.1f", json_number_value(v));
+        break;
+    case 'b':
+        snprintf(to, size, "%s", json_is_true(v) ? "yes" : "");
+        break;
+    case 'l':
+        for (size_t i = 0; i < json_array_size(v) && at + 1 < size; i++)
+            at += (size_t)snprintf(to + at, size - at, "%s%s", i ? "," : "",
+                                   json_string_value(json_array_get(v, i)));
+        break;
+    default:
+        snprintf(to, size, "%s", json_is_string(v) ? json_string_value(v) : "");
+    }
+}
+
+static bool left(const struct column *c) {
+    return strchr("slb", c->kind) != NULL;
+}
+
+static void print_cell(const struct column *c, const char *text, int width, bool last) {
+    if (left(c) && last)
+        printf("%s", text);
+    else if (left(c))
+        printf("%-*s  ", width, text);
+    else
+        printf("%*s%s", width, text, last ? "" : "  ");
+}
+
+/* Prints rows under a title; nothing when there are none. */
+static void print_table(const char *title, const struct column *columns, size_t n, const json_t *rows) {
+    enum { COLUMNS = 16 };
+    char text[256];
+    int widths[COLUMNS] = {0};
+    bool bold = cli_colours(STDOUT_FILENO);
+    size_t count = json_array_size(rows);
+    if (count == 0) return;
+    for (size_t c = 0; c < n; c++) {
+        widths[c] = (int)strlen(columns[c].title);
+        for (size_t i = 0; i < count; i++) {
+            cell_text(&columns[c], json_array_get(rows, i), text, sizeof text);
+            if ((int)strlen(text) > widths[c]) widths[c] = (int)strlen(text);
+        }
+    }
+    printf("\n%s\n%s", title, bold ? "\x1b[1m" : "");
+    for (size_t c = 0; c < n; c++) print_cell(&columns[c], columns[c].title, widths[c], c + 1 == n);
+    puts(bold ? "\x1b[0m" : "");
+    for (size_t i = 0; i < count; i++) {
+        for (size_t c = 0; c < n; c++) {
+            cell_text(&columns[c], json_array_get(rows, i), text, sizeof text);
+            print_cell(&columns[c], text, widths[c], c + 1 == n);
+        }
+        putchar('\n');
+    }
+}
+
+#define TABLE(title, columns, rows) print_table(title, columns, sizeof columns / sizeof columns[0], rows)
+
+static void print_tables(const json_t *root) {
+    static const struct column services[] = {
+        {"service", "name", 's'},          {"queued", "queued", 'n'},       {"bytes", "queued_bytes", 'n'},
+        {"running", "running", 'n'},       {"workers", "workers", 'n'},     {"slots", "slots", 'n'},
+        {"oldest", "oldest_wait_ms", 'm'}, {"submitted", "submitted", 'n'}, {"done", "done", 'n'},
+        {"per s", "rate_per_s", 'f'},
+    };
+    static const struct column workers[] = {
+        {"worker", "id", 's'},         {"services", "services", 'l'},     {"running", "running", 'n'},
+        {"slots", "slots", 'n'},       {"dispatched", "dispatched", 'n'}, {"since", "attached_s", 't'},
+        {"draining", "draining", 'b'}, {"transport", "transport", 's'},   {"address", "address", 's'},
+        {"labels", "labels", 's'},
+    };
+    static const struct column jobs[] = {
+        {"job", "job", 's'},           {"service", "service", 's'}, {"state", "state", 's'},
+        {"worker", "worker", 's'},     {"hop", "hop", 'n'},         {"attempt", "attempt", 'n'},
+        {"priority", "priority", 'n'}, {"age", "age_ms", 'm'},
+    };
+    const char *version = json_string_value(json_object_get(root, "version"));
+    static const struct column head[] = {
+        {"", "requests", 'n'}, {"", "queued", 'n'}, {"", "running", 'n'},
+        {"", "workers", 'n'},  {"", "slots", 'n'},
+    };
+    printf("weir %s, up %.0f s%s:", version ? version : "?",
+           json_number_value(json_object_get(root, "uptime_s")),
+           json_is_true(json_object_get(root, "draining")) ? ", draining" : "");
+    for (size_t i = 0; i < sizeof head / sizeof head[0]; i++) {
+        char text[32];
+        cell_text(&head[i], root, text, sizeof text);
+        printf("%s %s %s", i ? "," : "", text, head[i].field);
+    }
+    putchar('\n');
+    TABLE("Services", services, json_object_get(root, "services"));
+    TABLE("Workers", workers, json_object_get(root, "workers_list"));
+    TABLE("Jobs", jobs, json_object_get(root, "jobs"));
+}
+
+static int show(struct cli *cli, const struct status *s, const char *admin) {
+    struct buffer body;
+    unsigned status = 0;
+    buffer_init(&body);
+    int err = fetch(admin, "/status", 5000, &status, &body), result = CLI_OK;
+    json_t *root = err ? NULL : json_loadb(buffer_slice(&body).p, buffer_size(&body), 0, NULL);
+    if (err) {
+        int code = err == WEIR_EINVAL ? CLI_USAGE : CLI_UNREACHABLE;
+        result = cli_fail(cli, code, "%s: %s", admin, weir_strerror(err));
+    } else if (status != 200 || !json_is_object(root)) {
+        result = cli_fail(cli, CLI_FAILED, "%s answered %u, and no status", admin, status);
+    } else if (s->json) {
+        struct slice all = buffer_slice(&body);
+        printf("%.*s%s", SLICE_ARG(all), all.n && all.p[all.n - 1] == '\n' ? "" : "\n");
+    } else {
+        print_tables(root);
+    }
+    json_decref(root);
+    buffer_fini(&body);
+    return result;
+}
+
+int cmd_status(struct cli *cli) {
+    struct status s = {0};
+    struct config config;
+    int result = cli_options(cli, take, &s);
+    if (result >= 0) return result;
+    if (cli->argument_count > 0) return cli_wrong(cli, "takes no arguments");
+    if (s.admin) return show(cli, &s, s.admin);
+    if ((result = cli_config(cli, &config))) return result;
+    if (config.admin)
+        result = show(cli, &s, config.admin);
+    else
+        result = cli_fail(cli, CLI_USAGE, "the configuration has no admin listener; give --admin ADDR");
+    config_fini(&config);
+    return result;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The deciding part: services with their queues, workers with their slots, requests and jobs.
+ * Pure: no clock, no I/O, no threads, no globals. Everything that happens comes in as a call with
+ * the time; what is to be done comes out of core_next_action. Drain the actions after each call or
+ * batch of calls.
+ *
+ * Times are microseconds on a clock that never goes back (a smaller value counts as the last one).
+ * Things are named by ids that are never used again; a call that names something that has ended is
+ * counted (core_stats.late) and otherwise without effect, so that late and doubled messages do no harm.
+ *
+ * A request is what a client wants; a job is one hop of it, standing in one service's queue or at one
+ * worker. Life of a job:
+ *
+ *   QUEUED --> RUNNING --> ANSWERING --> (done)     slot released by core_slot_free
+ *      ^          |  \---------\-------> LEAVING    the request no longer depends on it, but the
+ *      '--retry---'                                 worker's slot is busy until core_slot_free
+ *
+ * A job that goes back to its queue after its worker has been given it has a new id when that worker is still
+ * there: a late word about the first attempt cannot be taken for one about the second.
+ *
+ * Every call that brings the time first lets happen what was due before it, as core_tick does. The core's
+ * callbacks (release, replayable) must not call the core.
+ */
+#ifndef CORE_CORE_H
+#define CORE_CORE_H
+
+#include "base/slice.h"
+#include "core/requester.h"
+
+struct core;
+
+enum { CORE_PRIORITIES = 10, CORE_PRIORITY_DEFAULT = 4 };
+
+/* How a service behaves; what is not configured has the default. */
+struct core_service_config {
+    size_t max_queued;         /* default 10,000 */
+    uint64_t max_queued_bytes; /* default 64 MiB */
+    uint64_t queue_time_us;    /* longest wait in the queue before 503; 0: no limit; default 30 s */
+    uint64_t target_wait_us;   /* aim; a worker of several services serves the one most behind; default 100 ms */
+    uint64_t age_us;           /* a job moves up one priority class per this wait; default 10 s; 0: never */
+    unsigned attempts;         /* default 3 */
+    unsigned full_status;      /* 503 or 429; default 503 */
+    bool retry_always;         /* retry what is not idempotent too */
+};
+
+struct core_config {
+    size_t max_queued;             /* jobs queued in the whole hub; default 100,000 */
+    uint64_t max_queued_bytes;     /* and their bytes; default 256 MiB */
+    unsigned max_hops;             /* default 1,000 */
+    unsigned max_services;         /* default 10,000 */
+    unsigned max_workers;          /* default 100,000 */
+    struct core_service_config service; /* for services that only a worker's offer has named */
+    /* Called when the core needs a request's message no more; it was given by core_submit or
+       core_job_forward. */
+    void (*release)(void *ctx, void *message);
+    /* May the message's body be sent from its beginning again? Asked before a retry. */
+    bool (*replayable)(void *ctx, const void *message);
+    void *ctx;
+};
+
+void core_service_defaults(struct core_service_config *c);
+void core_defaults(struct core_config *c);
+
+/* NULL: out of memory. */
+struct core *core_new(const struct core_config *config, uint64_t now);
+/* Releases everything, without actions. */
+void core_free(struct core *core);
+
+/* Names a service and sets how it behaves (again: changes it). 0, WEIR_ENOMEM, WEIR_EINVAL (name),
+   WEIR_EFULL (max_services). */
+int core_service_define(struct core *core, struct slice name, const struct core_service_config *config);
+bool core_service_known(const struct core *core, struct slice name);
+
+/* ---- requests ---- */
+
+struct core_request {
+    struct requester *requester; /* borrowed until the request's terminal event */
+    void *message;               /* the core owns it on success; given back through config.release */
+    size_t bytes;                /* its size, for the bounds */
+    struct slice service;
+    struct slice tenant;   /* may be empty; not looked at yet */
+    uint64_t deadline;     /* absolute time; 0: none */
+    unsigned priority;     /* 0 (first) .. 9 */
+    bool idempotent;       /* by method or Idempotency-Key: may be retried */
+};
+
+/* Queues it (and hands it out at once if a slot is free: then no bound of the queue counts). 0 and *ret_request; or,
+   with nothing kept, *ret_why filled: WEIR_ENOSERVICE, WEIR_EFULL, WEIR_EDRAINING, WEIR_EDEADLINE, WEIR_ENOMEM. */
+int core_submit(struct core *core, uint64_t now, const struct core_request *request,
+                uint64_t *ret_request, struct failure *ret_why);
+
+enum core_cause { CORE_CLIENT_GONE, CORE_DEADLINE, CORE_DELETED, CORE_PARENT_GONE, CORE_DRAIN_OVER, CORE_CAUSES };
+const char *core_cause_text(enum core_cause cause);
+/* The requester takes it back: no reply or fail will be called, not even one that core_next_action has yet to
+   give out. Wherever it is, it is cancelled. */
+void core_cancel(struct core *core, uint64_t now, uint64_t request, enum core_cause cause);
+
+/* ---- workers ---- */
+
+struct core_worker {
+    void *port;       /* the adapter's own handle, given back in actions */
+    struct slice id;  /* for status and logs; copied */
+    struct slice labels, address, transport; /* copied */
+};
+
+/* A worker without services and slots. 0, WEIR_ENOMEM, WEIR_ETOOMANY, WEIR_EDRAINING. */
+int core_worker_attach(struct core *core, uint64_t now, const struct core_worker *worker, uint64_t *ret_worker);
+/* It offers a service, which exists from now on. 0, WEIR_EINVAL, WEIR_ENOMEM, WEIR_EFULL. */
+int core_worker_offer(struct core *core, uint64_t now, uint64_t worker, struct slice service);
+/* How many jobs it can run at once from now on. Fewer than now run is fine: it gets none until enough ended. */
+void core_worker_slots(struct core *core, uint64_t now, uint64_t worker, unsigned slots);
+/* It takes no further job (GOAWAY, BYE); what runs goes on. */
+void core_worker_drain(struct core *core, uint64_t now, uint64_t worker);
+/* It is gone with its slots. Its jobs follow the retry rule; a reply that has begun is cut by its body's abort (which
+   is the adapter's to do), without an action. */
+void core_worker_gone(struct core *core, uint64_t now, uint64_t worker);
+
+/* ---- what a worker says of a job; each names the worker, and is late unless that worker has the job ---- */
+
+/* The handler has started (transports that can tell). */
+void core_job_started(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+/* The first byte of the reply is about to be passed on: no retry and no deadline from here. Returns who
+   asked (pass the reply on to it), or NULL when the answer is late: drop it. */
+struct requester *core_job_answer(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+/* The reply has been received whole (after core_job_answer). Terminal for the request. */
+void core_job_done(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+/* Instead of a reply: the request goes on at service with a new message (owned by the core on success; on
+   failure the caller still owns it, and the core has failed the request: WEIR_ENOSERVICE becomes a 502
+   that names it, WEIR_EHOPS, WEIR_EFULL, WEIR_ENOMEM; or WEIR_ESTATE: late, no effect). The slot stays busy until
+   core_slot_free. The request stays as idempotent as it was: if the client may repeat it, a stage may be repeated. */
+int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t job, struct slice service,
+                     void *message, size_t bytes);
+/* Given back unstarted: always safe to run elsewhere; goes to the head of its queue, its waiting time going on. Frees
+   the slot. Does not use up an attempt. The worker gets no job for the next 100 ms, unless core_worker_slots is
+   called or another of its jobs ends before: a closed gate must not make jobs bounce. */
+void core_job_handed_back(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+/* Its transport broke before it was done (stream reset, connection closed): the retry rule decides; a reply that has
+   begun is cut as by core_worker_gone. Frees the slot. */
+void core_job_lost(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+/* Ended for good with an error of the worker's (WEIR_EBADANSWER: nonsense). The slot stays busy until core_slot_free. */
+void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t job, int error);
+/* The worker's side of a job has ended: the slot can take another. For a job that is still RUNNING or ANSWERING the
+   same as core_job_lost. */
+void core_slot_free(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+
+/* ---- time ---- */
+
+/* Lets deadlines and queue times pass. */
+void core_tick(struct core *core, uint64_t now);
+/* When core_tick is wanted next, at the earliest; UINT64_MAX: never. */
+uint64_t core_next_time(const struct core *core);
+
+/* ---- drain ---- */
+
+/* New requests are refused and no workers attach; what is queued or running goes on. */
+void core_drain(struct core *core, uint64_t now);
+/* Drain time over: everything left is cancelled with WEIR_EDRAINING (or cut, when a reply has begun). */
+void core_drain_over(struct core *core, uint64_t now);
+/* No requests are left. */
+bool core_idle(const struct core *core);
+
+/* ---- what is to be done ---- */
+
+enum core_action_kind {
+    CORE_NOTHING,
+    CORE_SEND,   /* give the job to the worker; body_rewind first when attempt or retry asks for it */
+    CORE_CANCEL, /* the worker's job is no longer wanted; answer with core_slot_free when its side has ended */
+    CORE_FAIL,   /* tell the requester */
+    CORE_ENDED   /* the request that began a reply has been ended by the hub (drain): cut it */
+};
+
+struct core_action {
+    enum core_action_kind kind;
+    uint64_t request, job, worker;
+    void *port;                  /* SEND, CANCEL: the worker's */
+    void *message;               /* SEND: borrowed until the job ends */
+    struct requester *requester; /* SEND, FAIL, ENDED */
+    struct failure why;          /* FAIL */
+    enum core_cause cause;       /* CANCEL */
+    struct slice service;        /* SEND; borrowed until the next call */
+    unsigned hop, attempt;       /* SEND; attempt counts from 1 */
+    bool resend;                 /* SEND: the message has been given to a worker before */
+    uint64_t deadline;           /* SEND; 0: none */
+};
+
+/* The next action in *ret and true; false when there is none. After FAIL and ENDED the requester is not touched again. */
+bool core_next_action(struct core *core, struct core_action *ret);
+
+/* ---- looking ---- */
+
+/* Bucket bounds of core_histogram, in microseconds; the last bucket is for everything above. */
+#define CORE_BOUNDS_US                                                                             \
+    { 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,       \
+      2500000, 5000000, 10000000, 30000000, 60000000 }
+enum { CORE_BOUNDS = 18 };
+struct core_histogram {
+    uint64_t count, sum_us, buckets[CORE_BOUNDS + 1];
+};
+
+/* Rows: id, help. Counters that only grow. */
+#define CORE_COUNTERS(X)                                                                           \
+    X(submitted, "requests accepted into a queue")                                                 \
+    X(done, "requests whose reply was received whole")                                             \
+    X(failed, "accepted requests that the hub ended with an error, or whose reply was cut")        \
+    X(dispatched, "jobs handed to workers, retries included")                                      \
+    X(forwarded, "jobs that a worker sent on to a service")                                        \
+    X(retried, "jobs run again after their worker was lost")                                       \
+    X(handed_back, "jobs given back unstarted by a worker")                                        \
+    X(lost, "jobs whose worker was lost while they ran")                                           \
+    X(late, "messages about jobs that had ended, or from a worker that did not have them")         \
+    X(bad_answers, "answers of workers that were nonsense")                                        \
+    X(rejected_full, "requests refused: queue full")                                               \
+    X(rejected_no_service, "requests refused: no such service")                                    \
+    X(rejected_draining, "requests refused: draining")                                             \
+    X(rejected_queue_time, "requests refused: waited longer than the queue time")                  \
+    X(rejected_deadline, "requests whose deadline passed before their reply began")                \
+    X(rejected_hops, "requests refused: more hops than max-hops")                                  \
+    X(workers_attached, "workers that attached")                                                   \
+    X(workers_gone, "workers that went away")
+
+enum core_phase { CORE_PHASE_QUEUED, CORE_PHASE_RUNNING, CORE_PHASE_ANSWERING, CORE_PHASES };
+const char *core_phase_text(enum core_phase phase);
+
+struct core_stats {
+#define CORE_COUNTER_FIELD(id, help) uint64_t id;
+    CORE_COUNTERS(CORE_COUNTER_FIELD)
+#undef CORE_COUNTER_FIELD
+    /* Deadlines and drain among them, which count as failed too. */
+    uint64_t cancelled[CORE_PHASES][CORE_CAUSES];
+    /* Now. slots: of the workers that do not drain, busy ones included. */
+    uint64_t requests, queued, queued_bytes, running, leaving, workers, slots;
+    bool draining;
+};
+void core_stats(const struct core *core, struct core_stats *ret);
+
+struct core_service_view {
+    struct slice name;
+    uint64_t queued, queued_bytes, running, workers, slots, done_per_s_milli; /* measured rate, in 1/1000 per s */
+    uint64_t submitted, dispatched, done, oldest_wait_us;
+    const struct core_histogram *wait, *run; /* borrowed until the next call */
+    const struct core_service_config *config;
+};
+/* Walks the services: start with *cursor 0; false at the end. Order of definition. */
+bool core_service_next(const struct core *core, uint32_t *cursor, struct core_service_view *ret);
+
+struct core_worker_view {
+    uint64_t worker;
+    struct slice id, labels, address, transport;
+    unsigned slots, running;
+    bool draining;
+    uint64_t attached_us, dispatched;
+};
+bool core_worker_next(const struct core *core, uint32_t *cursor, struct core_worker_view *ret);
+/* The services of a worker: start with *cursor 0. */
+bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t *cursor, struct slice *ret_service);
+
+enum core_job_state { CORE_QUEUED, CORE_RUNNING, CORE_ANSWERING, CORE_LEAVING };
+struct core_job_view {
+    uint64_t job, request, worker;
+    struct slice service;
+    enum core_job_state state;
+    unsigned hop, attempt, priority;
+    uint64_t queued_at, sent_at; /* times; sent_at 0 when queued */
+};
+bool core_job_next(const struct core *core, uint32_t *cursor, struct core_job_view *ret);
+
+#endif

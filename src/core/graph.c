@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The graph of stages: a worker sends its request on to a service, which may be the same one (again). */
+#include "core/state.h"
+#include "weir/weir.h"
+#include <string.h>
+
+enum { NAME_SHOWN = 255 };
+
+/* The job of the next hop, in *ret; or why there can be none. */
+static int next_hop(struct core *core, struct request *r, struct slice service, size_t bytes, struct job **ret,
+                    struct failure *ret_why) {
+    struct service *s = core_service_find(core, service);
+    ret_why->service = s ? s->name : service;
+    if (r->hop >= core->config.max_hops) {
+        core->stats.rejected_hops++;
+        return ret_why->error = WEIR_EHOPS;
+    }
+    if (!s) {
+        core->stats.rejected_no_service++;
+        ret_why->status = 502; /* the client asked for something that exists */
+        ret_why->detail = "a worker forwarded the request to a service that does not exist";
+        return ret_why->error = WEIR_ENOSERVICE;
+    }
+    int err = core_limits_admit(core, s, bytes, ret_why);
+    if (err != 0) {
+        core->stats.rejected_full++;
+        return err;
+    }
+    r->hop++;
+    *ret = core_job_new(core, r, s);
+    return *ret ? 0 : (ret_why->error = WEIR_ENOMEM);
+}
+
+/* The name of no service outlives the call only as a copy; without memory for one it is left out. */
+static void keep_name(struct core *core, struct request *r, struct failure *why) {
+    if (core_service_find(core, why->service)) return;
+    size_t n = why->service.n < NAME_SHOWN ? why->service.n : NAME_SHOWN;
+    r->why_name = n ? strndup(why->service.p, n) : NULL;
+    why->service = slice_of(r->why_name);
+}
+
+int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t id, struct slice service,
+                     void *message, size_t bytes) {
+    core_enter(core, now);
+    struct job *job = core_job_of(core, worker, id), *next = NULL;
+    if (!job) return WEIR_ESTATE;
+    if (job->state != CORE_RUNNING) {
+        core->stats.late++;
+        return WEIR_ESTATE;
+    }
+    struct request *r = job->request;
+    struct failure why = {0};
+    int err = next_hop(core, r, service, bytes, &next, &why);
+    if (err == 0) core_job_finished(core, job);
+    core_job_leave(core, job);
+    r->job = next;
+    if (err != 0) {
+        keep_name(core, r, &why);
+        core_request_fail(core, r, &why);
+        return err;
+    }
+    void *old = r->message;
+    r->message = message;
+    r->bytes = bytes;
+    r->given = false;
+    core->stats.forwarded++;
+    next->service->submitted++;
+    core_queue_put(core, next, false);
+    core_dispatch_service(core, next->service);
+    core->config.release(core->config.ctx, old);
+    return 0;
+}

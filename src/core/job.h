@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests and jobs inside the core. Both live in slabs and do not move; a request has one job (its present
+ * hop), or none once it has failed and only its FAIL or ENDED action waits to be taken.
+ *
+ * What is to be done stands in one list of actions, linked through the job (SEND, CANCEL) or the request (FAIL,
+ * ENDED) that it is about: no action needs memory, so none can be lost, and one is undone by unlinking it.
+ */
+#ifndef CORE_JOB_H
+#define CORE_JOB_H
+
+#include "base/list.h"
+#include "base/wheel.h"
+#include "core/core.h"
+
+struct service;
+struct worker;
+
+struct action {
+    struct list link;
+    enum core_action_kind kind; /* CORE_NOTHING: not pending */
+};
+
+struct request {
+    uint64_t id;
+    struct requester *requester;
+    void *message;
+    struct job *job;          /* NULL: failed */
+    struct wheel_timer timer; /* for the deadline or the queue time; may ring early */
+    uint64_t deadline;        /* 0: none (any more) */
+    size_t bytes;
+    struct action action;
+    struct failure why; /* of a FAIL */
+    char *why_name;     /* holds why.service when no service has that name */
+    unsigned hop;
+    uint8_t priority;
+    bool idempotent;
+    bool given; /* a worker has been given the present message */
+};
+
+struct job {
+    uint64_t id;
+    struct request *request; /* NULL: LEAVING */
+    struct service *service;
+    struct worker *worker; /* NULL: QUEUED */
+    struct list link;      /* in its class of the queue, or in the worker's jobs */
+    struct action action;
+    uint64_t request_id;
+    uint64_t queued_at, sent_at;
+    unsigned hop, attempt; /* attempt: how many times it was started */
+    uint8_t state;         /* enum core_job_state */
+    uint8_t priority;
+    uint8_t cause; /* of a CANCEL */
+};
+
+/* A job for the request at the service, in no queue yet. NULL: out of memory. */
+struct job *core_job_new(struct core *core, struct request *r, struct service *s);
+/* Frees a job that is in no queue and at no worker, and its action. */
+void core_job_free(struct core *core, struct job *job);
+/* Takes a job away from its worker, whose slot is free then (see core_dispatch_worker). */
+void core_job_off_worker(struct core *core, struct job *job);
+/* The request depends on a running job no more; its slot stays busy. */
+void core_job_leave(struct core *core, struct job *job);
+/* It was answered or forwarded: counts it. */
+void core_job_finished(struct core *core, struct job *job);
+/* A job whose worker was lost: off the worker, and back to its queue or the request fails. The caller
+   lets the service and the worker dispatch. renew: it must get a new id, as the worker may still speak of it. */
+void core_job_retry(struct core *core, struct job *job, bool renew);
+
+/* Wherever the request's job is, nobody wants it any more: off the queue, or undone, or a CANCEL for its
+   worker. Leaves the request without a job. */
+void core_request_drop_job(struct core *core, struct request *r, enum core_cause cause);
+/* For a request without a job: FAIL is to be told to the requester. */
+void core_request_fail(struct core *core, struct request *r, const struct failure *why);
+/* For a request without a job: it is over. */
+void core_request_end(struct core *core, struct request *r);
+/* Makes its timer ring in time; before it does when that is already so. */
+void core_request_arm(struct core *core, struct request *r);
+/* Its timer has rung. */
+void core_request_timer(struct core *core, struct request *r);
+
+void core_action_add(struct core *core, struct action *a, enum core_action_kind kind);
+void core_action_undo(struct action *a);
+
+#endif

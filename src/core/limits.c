@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/limits.h"
+#include "core/state.h"
+#include "weir/weir.h"
+
+#define RATE_STEP_US UINT64_C(1000000) /* the average is brought up to date this often */
+#define RATE_SPAN_US 10e6
+#define RATE_FIRST_US UINT64_C(100000) /* before the first step: measured at least so long */
+enum { RETRY_AFTER_MOST = 30 };
+
+/* ---- rates ---- */
+
+static void pass(struct rate *r, uint64_t now) {
+    if (r->running) r->elapsed_us += now - r->at;
+    r->at = now;
+    if (r->elapsed_us < RATE_STEP_US) return;
+    double x = (double)r->elapsed_us / RATE_SPAN_US;
+    double keep = r->known ? 1 / (1 + x + x * x / 2) : 0; /* about exp(-x) */
+    double seen = (double)r->count * 1e6 / (double)r->elapsed_us;
+    r->per_s = keep * r->per_s + (1 - keep) * seen;
+    r->known = true;
+    r->count = 0;
+    r->elapsed_us = 0;
+}
+
+void core_rate_run(struct rate *r, uint64_t now, bool running) {
+    pass(r, now);
+    r->running = running;
+}
+
+void core_rate_add(struct rate *r, uint64_t now) {
+    r->count++;
+    if (r->running && now - r->at >= RATE_STEP_US) pass(r, now);
+}
+
+double core_rate_per_s(const struct rate *r, uint64_t now) {
+    struct rate copy = *r;
+    pass(&copy, now);
+    if (copy.known) return copy.per_s;
+    return copy.elapsed_us < RATE_FIRST_US ? 0 : (double)copy.count * 1e6 / (double)copy.elapsed_us;
+}
+
+unsigned core_limits_retry_after(const struct service *s, uint64_t now) {
+    double per_s = core_rate_per_s(&s->drained, now);
+    if (per_s < 1e-3) return 0;
+    double seconds = (double)s->queued / per_s;
+    if (seconds >= RETRY_AFTER_MOST) return RETRY_AFTER_MOST;
+    return (unsigned)seconds + 1;
+}
+
+/* ---- bounds ---- */
+
+static bool fits(size_t queued, uint64_t queued_bytes, size_t bytes, size_t max, uint64_t max_bytes) {
+    return queued < max && queued_bytes <= max_bytes && bytes <= max_bytes - queued_bytes;
+}
+
+/* What is handed out at once does not stand in the queue, so it may be of any size. */
+int core_limits_admit(const struct core *core, const struct service *s, size_t bytes, struct failure *ret_why) {
+    const struct core_service_config *c = &s->config;
+    const struct core_config *hub = &core->config;
+    if (core_ready_best(&s->ready)) return 0;
+    bool here = fits(s->queued, s->queued_bytes, bytes, c->max_queued, c->max_queued_bytes);
+    if (here && fits(core->queued, core->queued_bytes, bytes, hub->max_queued, hub->max_queued_bytes)) return 0;
+    if (!here) ret_why->status = c->full_status;
+    ret_why->detail = here ? "the hub's queues are full" : "the service's queue is full";
+    ret_why->retry_after_s = core_limits_retry_after(s, core->now);
+    return ret_why->error = WEIR_EFULL;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who asked, as those who answer see it. The edge implements it for HTTP clients; RPC clients, durable
+ * jobs and gathered parts are further requesters. The core only carries the pointer.
+ * Exactly one of reply and fail is called per request, once; none after the requester has cancelled.
+ */
+#ifndef CORE_REQUESTER_H
+#define CORE_REQUESTER_H
+
+#include "base/slice.h"
+
+struct http_head;
+struct body;
+struct requester;
+
+struct failure {
+    int error;              /* WEIR_E*; its status is in the error table */
+    unsigned status;        /* instead of the table's, when not 0 */
+    unsigned retry_after_s; /* 0: unknown */
+    struct slice service;
+    const char *detail; /* may be NULL */
+};
+
+struct requester_ops {
+    /* A worker has taken the request; may be called again after a retry. (Time for 100 Continue.) */
+    void (*taken)(struct requester *r);
+    /* The reply: the head is borrowed for the call; body (NULL: none) is borrowed, take a reference
+       to read it. A body that is aborted later means that the reply is cut. */
+    void (*reply)(struct requester *r, const struct http_head *head, struct body *body);
+    void (*fail)(struct requester *r, const struct failure *why);
+};
+
+struct requester {
+    const struct requester_ops *ops;
+};
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Services by name: a table that only grows. */
+#include "core/state.h"
+#include "weir/weir.h"
+#include <stdlib.h>
+
+enum { NAME_MAX_BYTES = 255, FIRST_ROOM = 8 };
+
+/* 1 to 255 bytes of [A-Za-z0-9._~-] (RFC 3986's unreserved). */
+static bool name_ok(struct slice name) {
+    if (name.n == 0 || name.n > NAME_MAX_BYTES) return false;
+    for (size_t i = 0; i < name.n; i++) {
+        char c = name.p[i];
+        bool alnum = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!alnum && c != '.' && c != '_' && c != '~' && c != '-') return false;
+    }
+    return true;
+}
+
+/* FNV-1a. Only configuration and workers add names, so nobody gains from collisions. */
+static size_t hash(struct slice name) {
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < name.n; i++) h = (h ^ (unsigned char)name.p[i]) * UINT64_C(0x100000001b3);
+    return (size_t)(h ^ h >> 32);
+}
+
+struct service *core_service_find(const struct core *core, struct slice name) {
+    if (core->names_size == 0) return NULL;
+    for (size_t i = hash(name);; i++) {
+        uint32_t index = core->names[i & (core->names_size - 1)];
+        if (index == 0) return NULL;
+        struct service *s = core->services[index - 1];
+        if (slice_eq(s->name, name)) return s;
+    }
+}
+
+static void enter_name(uint32_t *names, size_t size, struct slice name, size_t index) {
+    size_t i = hash(name);
+    while (names[i & (size - 1)]) i++;
+    names[i & (size - 1)] = (uint32_t)index + 1;
+}
+
+/* Room for one more service. The hash table is at most half full. */
+static bool grow(struct core *core) {
+    if (core->service_count < core->service_room) return true;
+    size_t room = core->service_room ? core->service_room * 2 : FIRST_ROOM, size = room * 2;
+    struct service **services = realloc(core->services, room * sizeof(struct service *));
+    if (!services) return false;
+    core->services = services;
+    uint32_t *names = calloc(size, sizeof *names);
+    if (!names) return false;
+    for (size_t i = 0; i < core->service_count; i++) enter_name(names, size, services[i]->name, i);
+    free(core->names);
+    core->names = names;
+    core->names_size = size;
+    core->service_room = room;
+    return true;
+}
+
+static struct service *service_new(struct core *core, struct slice name, const struct core_service_config *config) {
+    struct service *s = calloc(1, sizeof *s + name.n + 1);
+    if (!s) return NULL;
+    memcpy(s->text, name.p, name.n);
+    s->name = (struct slice){s->text, name.n};
+    s->config = *config;
+    for (unsigned i = 0; i < CORE_PRIORITIES; i++) list_init(&s->classes[i]);
+    core_ready_init(&s->ready);
+    core_rate_run(&s->finished, core->now, true);
+    return s;
+}
+
+int core_service_get(struct core *core, struct slice name, const struct core_service_config *config,
+                     struct service **ret) {
+    struct service *s = core_service_find(core, name);
+    if (!s) {
+        if (!name_ok(name)) return WEIR_EINVAL;
+        if (core->service_count >= core->config.max_services) return WEIR_EFULL;
+        s = grow(core) ? service_new(core, name, config) : NULL;
+        if (!s) return WEIR_ENOMEM;
+        enter_name(core->names, core->names_size, s->name, core->service_count);
+        core->services[core->service_count++] = s;
+    }
+    *ret = s;
+    return 0;
+}
+
+int core_service_define(struct core *core, struct slice name, const struct core_service_config *config) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    struct service *s;
+    int err = core_service_get(core, name, config, &s);
+    if (err == 0) s->config = *config;
+    return err;
+}
+
+bool core_service_known(const struct core *core, struct slice name) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    return core_service_find(core, name) != NULL;
+}
+
+void core_services_free(struct core *core) {
+    for (size_t i = 0; i < core->service_count; i++) {
+        core_ready_fini(&core->services[i]->ready);
+        free(core->services[i]);
+    }
+    free(core->services);
+    free(core->names);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looking at the core from outside; changes nothing. */
+#include "core/state.h"
+
+void core_histogram_add(struct core_histogram *h, uint64_t us) {
+    static const uint64_t bounds[CORE_BOUNDS] = CORE_BOUNDS_US;
+    unsigned i = 0;
+    while (i < CORE_BOUNDS && us > bounds[i]) i++;
+    h->buckets[i]++;
+    h->count++;
+    h->sum_us += us;
+}
+
+const char *core_phase_text(enum core_phase phase) {
+    static const char *const texts[CORE_PHASES] = {
+        [CORE_PHASE_QUEUED] = "queued", [CORE_PHASE_RUNNING] = "running", [CORE_PHASE_ANSWERING] = "answering"};
+    return (unsigned)phase < CORE_PHASES ? texts[phase] : "unknown";
+}
+
+void core_stats(const struct core *core, struct core_stats *ret) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    *ret = core->stats;
+    ret->requests = core->requests.count;
+    ret->queued = core->queued;
+    ret->queued_bytes = core->queued_bytes;
+    ret->running = core->running;
+    ret->leaving = core->leaving;
+    ret->workers = core->workers.count;
+    ret->slots = core->slots;
+    ret->draining = core->draining;
+}
+
+bool core_service_next(const struct core *core, uint32_t *cursor, struct core_service_view *ret) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    if (*cursor >= core->service_count) return false;
+    const struct service *s = core->services[(*cursor)++];
+    *ret = (struct core_service_view){.name = s->name,
+                                      .queued = s->queued,
+                                      .queued_bytes = s->queued_bytes,
+                                      .running = s->running,
+                                      .workers = s->workers,
+                                      .slots = s->slots,
+                                      .done_per_s_milli = (uint64_t)(core_rate_per_s(&s->finished, core->now) * 1000),
+                                      .submitted = s->submitted,
+                                      .dispatched = s->dispatched,
+                                      .done = s->done,
+                                      .oldest_wait_us = core_queue_oldest_wait(s, core->now),
+                                      .wait = &s->wait,
+                                      .run = &s->run,
+                                      .config = &s->config};
+    return true;
+}
+
+bool core_worker_next(const struct core *core, uint32_t *cursor, struct core_worker_view *ret) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    uint64_t id;
+    const struct worker *w = slab_next(&core->workers, cursor, &id);
+    if (!w) return false;
+    *ret = (struct core_worker_view){.worker = id,
+                                     .id = w->name,
+                                     .labels = w->labels,
+                                     .address = w->address,
+                                     .transport = w->transport,
+                                     .slots = w->slots,
+                                     .running = w->running,
+                                     .draining = w->draining,
+                                     .attached_us = w->attached_us,
+                                     .dispatched = w->dispatched};
+    return true;
+}
+
+bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t *cursor, struct slice *ret_service) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    const struct worker *w = slab_get(&core->workers, worker);
+    if (!w || *cursor >= w->offer_count) return false;
+    *ret_service = w->offers[(*cursor)++]->service->name;
+    return true;
+}
+
+bool core_job_next(const struct core *core, uint32_t *cursor, struct core_job_view *ret) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    uint64_t id;
+    const struct job *job = slab_next(&core->jobs, cursor, &id);
+    if (!job) return false;
+    *ret = (struct core_job_view){.job = id,
+                                  .request = job->request_id,
+                                  .worker = job->worker ? job->worker->id : 0,
+                                  .service = job->service->name,
+                                  .state = job->state,
+                                  .hop = job->hop,
+                                  .attempt = job->attempt,
+                                  .priority = job->priority,
+                                  .queued_at = job->queued_at,
+                                  .sent_at = job->sent_at};
+    return true;
+}

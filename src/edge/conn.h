@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the edge's files share: a client's connection (conn.c), the request on it (ask.c: in, reply.c: out).
+ * One request at a time per connection: pipelined ones wait in the input, so answers come in order.
+ */
+#ifndef EDGE_CONN_H
+#define EDGE_CONN_H
+
+#include "base/wheel.h"
+#include "edge/edge.h"
+#include "wire/http1.h"
+#include "wire/message.h"
+
+enum { CONN_MAGIC = 0x636f6e6e, EDGE_TICK_MS = 100, REQUEST_ID_SIZE = 64 };
+
+struct edge {
+    struct edge_config config;
+    struct edge_stats stats;
+    struct listener **listeners;
+    size_t listener_count;
+    struct list conns;
+    struct list ready; /* connections with a pipelined request to take up */
+    struct wheel wheel;
+    uv_timer_t timer;
+    bool timer_open, draining;
+    uint64_t random[2];
+    uint64_t random_count;
+    uint64_t date_s; /* of the text */
+    char date[40];
+};
+
+/* What a connection's timer is for. */
+enum conn_wait { WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_WRITE, WAIT_NONE };
+
+struct ask;
+
+struct conn {
+    unsigned magic;
+    struct stream stream;
+    struct edge *edge;
+    struct list node, ready;
+    struct wheel_timer timer;
+    enum conn_wait wait;
+    struct buffer in; /* not yet taken up: part of a head, or pipelined requests */
+    size_t scanned;
+    struct ask *ask; /* the request being served, or NULL */
+    bool closing;    /* no further request */
+    char peer[48];
+};
+
+/* A request from its head to the end of its response. */
+struct ask {
+    struct requester requester;
+    struct conn *conn;
+    struct message *message;
+    uint64_t request; /* in the core; 0: not there (any more) */
+    uint64_t began_us, bytes_in, bytes_out;
+    struct http1_body in;
+    struct body *body; /* of the reply, while it streams; a reference */
+    struct slice request_id, service;
+    unsigned status;
+    bool head_method, http10, keep_alive, expect_100, chunked, until_close;
+    bool replied;    /* a response's head has been written */
+    bool input_over; /* nothing more of the request's body is wanted, or it is whole */
+    bool was_left;
+};
+
+/* conn.c */
+struct conn *conn_new(struct edge *e, bool is_unix);
+void conn_close(struct conn *c);
+void conn_wait(struct conn *c, enum conn_wait wait);
+/* Takes up what waits in the input. */
+void conn_resume(struct conn *c);
+/* The response is complete: next request, or close. */
+void conn_next(struct conn *c);
+
+/* ask.c: a request comes in. */
+/* A whole head has been read. */
+void ask_begin(struct conn *c, struct slice head_text);
+/* Bytes of the request's body; returns how many belong to it, or a negative WEIR_E* when it is malformed or too large (an answer
+   has been made). */
+ptrdiff_t ask_body(struct ask *a, struct slice data);
+/* The client has gone, or ends its sending. */
+void ask_left(struct ask *a);
+void ask_free(struct ask *a);
+
+/* reply.c: its response goes out. */
+extern const struct requester_ops ask_requester_ops;
+/* An answer by the hub itself, problem+json. close: the connection cannot be used further. */
+void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s, bool close);
+void reply_page(struct ask *a, unsigned status, const char *content_type, struct slice body);
+void reply_preflight(struct ask *a);
+void reply_options(struct ask *a);
+/* Moves what the reply's body has into the output; ends the response when it is all there. */
+void reply_pump(struct ask *a);
+/* An error on a connection that has no request: malformed, too slow. Closes. */
+void reply_bare(struct conn *c, int error, const char *detail);
+
+/* request.c: what a worker gets to see. */
+/* Takes out what must not pass on and adds what the hub adds. 0, WEIR_ENOMEM, WEIR_EHEADTOOBIG. */
+int request_prepare(struct ask *a);
+/* The service that a target is for; p NULL: none. Borrowed from target or the routes. */
+struct slice request_service(const struct edge *e, struct slice target);
+/* 32 hexadecimal digits; unique, not secret. */
+void request_id_make(struct edge *e, char text[33]);
+
+/* access.c */
+void access_log(struct ask *a);
+void histogram_note(struct core_histogram *h, uint64_t us);
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A hub's configuration. config.def is the table of all keys; a key is named alike as a flag (--max-head),
+ * in a file (max-head, in [hub] or before any section) and as an environment variable (WEIR_MAX_HEAD).
+ *
+ * What is set later wins, so call in this order: config_init, config_file, config_env, config_set for each
+ * flag, config_check. A list (listen, route, ...) may be set several times, or with commas: values of the
+ * same file, of the environment, or of one run of config_set calls add up; they replace what came from
+ * elsewhere. "off" empties it.
+ *
+ * Functions return 0, WEIR_ENOMEM or WEIR_ECONFIG; then *ret_text (when ret_text is not NULL) is a message
+ * for people, to be freed by the caller (it may be NULL for want of memory). No I/O but reading the files
+ * that are named. One thread.
+ */
+#ifndef HUB_CONFIG_H
+#define HUB_CONFIG_H
+
+#include "base/buffer.h"
+
+struct core_service_config;
+
+struct config_list {
+    char **items;
+    size_t count;
+};
+struct config_pair {
+    char *name, *value;
+};
+struct config_pairs {
+    struct config_pair *items;
+    size_t count;
+};
+
+enum config_type {
+    CONFIG_GROUP,     /* not a key: a heading, in help */
+    CONFIG_ADDRESSES, /* HOST:PORT or unix:PATH */
+    CONFIG_ADDRESS,   /* one; NULL: off */
+    CONFIG_FILE,      /* a path; NULL: off */
+    CONFIG_PATH,      /* of a URL; NULL: off */
+    CONFIG_HEADER,    /* a header field's name, lower case; NULL: off */
+    CONFIG_FIELD,     /* a header field's value; NULL: off */
+    CONFIG_ORIGINS,   /* "*" or scheme://host[:port] */
+    CONFIG_ROUTES,    /* name: path, value: service */
+    CONFIG_TOKENS,    /* name: whose, value: the secret */
+    CONFIG_SERVICES,
+    CONFIG_SIZE,     /* bytes */
+    CONFIG_DURATION, /* milliseconds */
+    CONFIG_COUNT,
+    CONFIG_BOOL,
+    CONFIG_CHOICE /* index into its values */
+};
+#define CONFIG_C_ADDRESSES struct config_list
+#define CONFIG_C_ADDRESS char *
+#define CONFIG_C_FILE char *
+#define CONFIG_C_PATH char *
+#define CONFIG_C_HEADER char *
+#define CONFIG_C_FIELD char *
+#define CONFIG_C_ORIGINS struct config_list
+#define CONFIG_C_ROUTES struct config_pairs
+#define CONFIG_C_TOKENS struct config_pairs
+#define CONFIG_C_SERVICES struct config_services
+#define CONFIG_C_SIZE uint64_t
+#define CONFIG_C_DURATION uint64_t
+#define CONFIG_C_COUNT uint64_t
+#define CONFIG_C_BOOL bool
+#define CONFIG_C_CHOICE unsigned
+
+enum { CONFIG_TEXT, CONFIG_JSON }; /* access_log_format, log_format */
+enum { CONFIG_RETRY_SAFE, CONFIG_RETRY_ALWAYS };
+enum { CONFIG_FULL_503, CONFIG_FULL_429 };
+enum { CONFIG_HALF_CLOSE, CONFIG_HALF_ALLOW };
+/* log_level is an enum log_level. */
+
+/* How one service behaves: whole after config_check, whatever was given. */
+struct config_service {
+    char *name;     /* NULL in config.service_default */
+    unsigned given; /* bit per SERVICE_KEY that was set for it */
+#define SERVICE_KEY(type, field, flag, argument, hub_field, low, high, help) CONFIG_C_##type field;
+#include "hub/config.def"
+};
+struct config_services {
+    struct config_service *items;
+    size_t count;
+};
+
+enum config_index {
+#define KEY(type, field, flag, argument, standard, low, high, help) CONFIG_KEY_##field,
+#include "hub/config.def"
+    CONFIG_KEY_COUNT
+};
+
+struct config {
+#define KEY(type, field, flag, argument, standard, low, high, help) CONFIG_C_##type field;
+#include "hub/config.def"
+    struct config_service service_default; /* set by config_check */
+    struct config_pairs file_tokens;       /* read from token_file by config_check */
+    unsigned layer, set_in[CONFIG_KEY_COUNT];
+};
+
+/* All defaults. 0 or WEIR_ENOMEM; config_fini is fine after either. */
+int config_init(struct config *c);
+void config_fini(struct config *c);
+
+/* Sets one key; both are texts as in a file. Also "service" = "NAME.KEY=VALUE". */
+int config_set(struct config *c, const char *key, const char *value, char **ret_text);
+/* Reads an INI file. All its errors are told at once, one line each. */
+int config_file(struct config *c, const char *path, char **ret_text);
+/* The same from memory; name stands for the file in messages. */
+int config_text(struct config *c, const char *name, struct slice text, char **ret_text);
+/* Takes what is named WEIR_KEY from an environment; empty ones and other names are left alone. */
+int config_env(struct config *c, char *const *environment, char **ret_text);
+/* Reads token_file, completes the services, and checks what no key can check alone. */
+int config_check(struct config *c, char **ret_text);
+
+/* After config_check: how a service behaves; never NULL. */
+const struct config_service *config_service_find(const struct config *c, struct slice name);
+void config_service_core(const struct config_service *s, struct core_service_config *ret);
+/* Must workers show a token? */
+bool config_wants_token(const struct config *c);
+/* Whose token this is; NULL: nobody's. Takes the same time for any wrong secret. */
+const char *config_token_name(const struct config *c, struct slice secret);
+
+/* Appends everything as an INI file that would set it; secrets are left out, as comments. 0 or WEIR_ENOMEM.
+ */
+int config_print(const struct config *c, struct buffer *out);
+
+/* ---- the table, for help and documentation ---- */
+
+struct config_key {
+    enum config_type type;
+    const char *flag, *argument;
+    const char *standard; /* the default; of a service's key: the hub's key that has it */
+    const char *help;     /* of a CONFIG_GROUP: its title; all else is NULL */
+    uint64_t low, high;
+    size_t offset, hub_offset;
+    unsigned index;
+};
+extern const struct config_key config_keys[];
+extern const size_t config_keys_count;
+extern const struct config_key config_service_keys[];
+extern const size_t config_service_keys_count;
+/* The name in keys (n of them) nearest to a mistyped one; NULL when none is near. */
+const char *config_key_nearest(const struct config_key *keys, size_t n, struct slice name);
+/* A list, which may be given several times. */
+bool config_key_repeats(const struct config_key *key);
+/* "max-head" to "WEIR_MAX_HEAD", in a buffer of the caller's. */
+void config_env_name(const char *flag, char *ret, size_t size);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One value of a configuration: from text, to text, freed. Internal to config*.c. */
+#ifndef HUB_CONFIG_VALUE_H
+#define HUB_CONFIG_VALUE_H
+
+#include "hub/config.h"
+
+/* Most items of a list and most services that a configuration may name: and bytes of a file: what a file can
+ * make us hold. */
+enum { CONFIG_MAX_ITEMS = 10000, CONFIG_MAX_FILE = 1024 * 1024 };
+
+/* Sets *ret_text, when wanted, to a formatted message. Returns WEIR_ECONFIG, for `return config_fail(...)`.
+ */
+int config_fail(char **ret_text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Parses text into the key's field in base (which its offset counts from). replace: a list is emptied first.
+   The message does not name the key. Nothing changes on failure. Not for CONFIG_SERVICES. */
+int config_value_set(const struct config_key *key, void *base, const char *text, bool replace,
+                     char **ret_text);
+/* Appends "key = value" lines: one, or one per item of a list. Secrets become comments. Not for
+ * CONFIG_SERVICES. */
+int config_value_print(const struct config_key *key, const void *base, struct buffer *out);
+/* Frees what the field owns. Not for CONFIG_SERVICES. */
+void config_value_fini(const struct config_key *key, void *base);
+
+/* Appends a NAME=SECRET. The message does not name the key. */
+int config_token_add(struct config_pairs *to, struct slice text, char **ret_text);
+void config_pairs_fini(struct config_pairs *p);
+
+/* The row in keys (n of them) called name, or NULL. */
+const struct config_key *config_key_find(const struct config_key *keys, size_t n, struct slice name);
+
+/* A service's entry, made when there is none yet. 0, WEIR_ENOMEM or WEIR_ECONFIG. */
+int config_service_entry(struct config *c, struct slice name, struct config_service **ret, char **ret_text);
+int config_service_set(struct config_service *s, struct slice key, const char *value, char **ret_text);
+/* The work of config_set, on a name that may be part of a line. */
+int config_set_key(struct config *c, struct slice name, const char *value, char **ret_text);
+
+/* Appends a whole file (at most CONFIG_MAX_FILE bytes) to out. */
+int config_read(const char *path, struct buffer *out, char **ret_text);
+
+#endif

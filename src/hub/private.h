@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the hub's files share. */
+#ifndef HUB_PRIVATE_H
+#define HUB_PRIVATE_H
+
+#include "attach/attach.h"
+#include "base/log.h"
+#include "edge/edge.h"
+#include "hub/hub.h"
+
+enum { HUB_MAGIC = 0x6875622d, HUB_ADOPT_MAX = 64 };
+
+struct hub {
+    unsigned magic;
+    const struct config *config;
+    struct io_loop loop;
+    struct log log, access_log;
+    int access_fd; /* to close; -1: none */
+    struct core *core;
+    struct edge *edge, *admin;
+    struct attach *attach;
+    struct edge_route *routes;
+    char *cors_origin;
+    uv_timer_t core_timer, drain_timer;
+    uint64_t core_due_us;
+    uint64_t started_us, drain_until_us;
+    int handed[2]; /* a pipe: descriptors of sockets to adopt, by hub_connect */
+    volatile int stops; /* atomic */
+    bool draining, over;
+};
+
+/* Carries out what the core has decided. */
+void hub_turn(void *ctx);
+
+/* pages.c: what the admin listener serves. */
+int hub_page(void *ctx, struct slice path, struct slice query, struct edge_page *page);
+/* status.c, metrics.c: 0 or WEIR_ENOMEM. */
+int hub_status_json(const struct hub *h, struct buffer *out);
+int hub_metrics_text(const struct hub *h, struct buffer *out);
+
+#endif

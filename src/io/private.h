@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of io share among themselves. */
+#ifndef IO_PRIVATE_H
+#define IO_PRIVATE_H
+
+#include "io/stream.h"
+
+enum { IO_LINGER_MS = 2000, IO_ROUNDS = 32 };
+
+/* Writes what has been gathered, as far as the kernel takes it. */
+void stream_write_out(struct stream *s);
+
+/* Resolves to a socket address: 0 or WEIR_ECONNECT. Blocks while a name is looked up. */
+int io_address_resolve(const struct io_address *a, bool passive, struct sockaddr_storage *ret);
+void io_sockaddr_text(const struct sockaddr *sa, char *text, size_t size);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages: a head and a body that live together; and what a worker's answer asks to be done with
+   them. One thread. */
+#include "wire/message.h"
+#include "weir/weir.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MESSAGE_SIZE = 1008 }; /* with malloc's own word, a multiple of 16 below 1 KiB */
+
+struct message *message_new(size_t arena_limit) {
+    struct message *m = malloc(MESSAGE_SIZE);
+    if (!m) return NULL;
+    *m = (struct message){.refs = 1};
+    arena_init(&m->arena, arena_limit, m + 1, MESSAGE_SIZE - sizeof *m);
+    return m;
+}
+
+struct message *message_ref(struct message *m) {
+    m->refs++;
+    return m;
+}
+
+void message_unref(struct message *m) {
+    if (!m || --m->refs) return;
+    body_unref(m->body);
+    arena_fini(&m->arena);
+    free(m);
+}
+
+/* ------------------------------------------------------------ forwarding */
+
+static bool is_content(const struct head_field *f) {
+    return f->name_size > 8 && memcmp(f->name, "content-", 8) == 0;
+}
+
+/* Adds a copy; the name of a known field needs none. */
+static int copy_field(struct message *m, const struct head_field *f) {
+    struct slice value = arena_copy(&m->arena, field_value(f));
+    if (!value.p) return WEIR_ENOMEM;
+    if (f->id != HEAD_OTHER) return head_add(&m->head, &m->arena, f->id, value);
+    struct slice name = arena_copy(&m->arena, field_name(f));
+    return name.p ? head_add_name(&m->head, &m->arena, name, value) : WEIR_ENOMEM;
+}
+
+/* Expect was about the original's content, and has been met. */
+static bool stays(const struct head_field *f) {
+    return !is_content(f) && f->id != HEAD_EXPECT;
+}
+
+static bool comes(const struct head_field *f) {
+    return is_content(f) && f->id != HEAD_CONTENT_LENGTH;
+}
+
+static int copy_fields(struct message *m, const struct http_head *from,
+                       bool (*wanted)(const struct head_field *)) {
+    for (unsigned i = 0; i < from->count; i++) {
+        int r = wanted(&from->fields[i]) ? copy_field(m, &from->fields[i]) : 0;
+        if (r) return r;
+    }
+    return 0;
+}
+
+/* A body that has ended knows its length better than the answer's head does (an answer to HEAD has a
+   Content-Length and no body). */
+static int set_length(struct message *m, const struct http_head *answer, const struct body *body) {
+    struct http_head *h = &m->head;
+    if (!body)
+        h->has_length = true;
+    else if (body_ended(body))
+        h->has_length = true, h->content_length = body_passed(body);
+    else if (answer->has_length)
+        h->has_length = true, h->content_length = answer->content_length;
+    if (!h->has_length) return 0;
+    char digits[24];
+    int n = snprintf(digits, sizeof digits, "%llu", (unsigned long long)h->content_length);
+    struct slice value = arena_copy(&m->arena, (struct slice){digits, (size_t)n});
+    return value.p ? head_add(h, &m->arena, HEAD_CONTENT_LENGTH, value) : WEIR_ENOMEM;
+}
+
+static int fill_forward(struct message *m, const struct message *original, struct slice target,
+                        const struct http_head *answer, struct body *body) {
+    struct http_head *h = &m->head;
+    h->method = SLICE("POST");
+    h->keep_alive = true;
+    if (!target.p) target = original->head.target;
+    if (slice_eq(target, SLICE("*"))) target = SLICE("/"); /* only OPTIONS may have it */
+    h->target = arena_copy(&m->arena, target);
+    if (!h->target.p) return WEIR_ENOMEM;
+    int r = copy_fields(m, &original->head, stays);
+    if (r) return r;
+    head_strip_hop_by_hop(h);
+    r = copy_fields(m, answer, comes);
+    if (r) return r;
+    if (!head_has(h, HEAD_WEIR_ORIGINAL_METHOD)) {
+        struct slice method = arena_copy(&m->arena, original->head.method);
+        r = method.p ? head_add(h, &m->arena, HEAD_WEIR_ORIGINAL_METHOD, method) : WEIR_ENOMEM;
+    }
+    return r ? r : set_length(m, answer, body);
+}
+
+struct message *message_forward(const struct message *original, struct slice target,
+                                const struct http_head *answer, struct body *body) {
+    struct message *m = message_new(original->arena.limit);
+    if (!m) return NULL;
+    if (fill_forward(m, original, target, answer, body)) {
+        message_unref(m);
+        return NULL;
+    }
+    m->body = body;
+    return m;
+}
+
+/* ------------------------------------------------------------ answers */
+
+static int bad_answer(const char *why, const char **ret_why) {
+    if (ret_why) *ret_why = why;
+    return WEIR_EBADANSWER;
+}
+
+static int parse_forward(struct slice value, struct answer *ret, const char **ret_why) {
+    struct answer answer = {.kind = ANSWER_FORWARD};
+    size_t n = 0;
+    while (n < value.n && value.p[n] != ' ' && value.p[n] != '\t') n++;
+    answer.service = (struct slice){value.p, n};
+    if (!text_is_service(answer.service)) return bad_answer("Weir-Forward names no service", ret_why);
+    if (n < value.n) {
+        answer.target = slice_trim((struct slice){value.p + n, value.n - n});
+        if (!text_is_target(answer.target)) return bad_answer("Weir-Forward has a bad target", ret_why);
+    }
+    *ret = answer;
+    return 0;
+}
+
+static int parse_scatter(struct slice value, struct answer *ret, const char **ret_why) {
+    struct slice service = slice_next(&value, ';');
+    if (!text_is_service(service)) return bad_answer("Weir-Scatter names no service", ret_why);
+    *ret = (struct answer){.kind = ANSWER_SCATTER, .service = service};
+    return 0;
+}
+
+int answer_parse(const struct http_head *head, struct answer *ret, const char **ret_why) {
+    const struct head_field *directive = NULL;
+    for (unsigned i = 0; i < head->count; i++) {
+        const struct head_field *f = &head->fields[i];
+        if (f->id != HEAD_WEIR_FORWARD && f->id != HEAD_WEIR_SCATTER) continue;
+        if (directive) return bad_answer("more than one Weir-Forward or Weir-Scatter", ret_why);
+        directive = f;
+    }
+    if (!directive) {
+        *ret = (struct answer){.kind = ANSWER_REPLY};
+        return 0;
+    }
+    struct slice value = slice_trim(field_value(directive));
+    return directive->id == HEAD_WEIR_FORWARD ? parse_forward(value, ret, ret_why)
+                                              : parse_scatter(value, ret, ret_why);
+}

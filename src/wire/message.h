@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A request as a worker will get it: head and body with the arena they live in, reference-counted.
+   One malloc for a small one. */
+#ifndef WIRE_MESSAGE_H
+#define WIRE_MESSAGE_H
+
+#include "wire/body.h"
+#include "wire/head.h"
+
+struct message {
+    unsigned refs;
+    struct arena arena;
+    struct http_head head;
+    struct body *body; /* NULL: none. The message holds a reference. */
+};
+
+/* NULL: out of memory. arena_limit: most bytes its arena may hold. */
+struct message *message_new(size_t arena_limit);
+struct message *message_ref(struct message *m);
+void message_unref(struct message *m); /* NULL is fine */
+
+/*
+ * The request of the next hop (3-protocols "Weir-Forward"): method POST, target as given (p NULL: the
+ * original's), the original's end-to-end fields without its content-* ones, the answer's content-*
+ * fields, weir-original-method, and body (takes over the caller's reference on success; NULL: none,
+ * content-length 0). NULL when out of memory.
+ */
+struct message *message_forward(const struct message *original, struct slice target,
+                                const struct http_head *answer, struct body *body);
+
+/* What a worker's answer asks for. */
+enum answer_kind { ANSWER_REPLY, ANSWER_FORWARD, ANSWER_SCATTER };
+struct answer {
+    enum answer_kind kind;
+    struct slice service, target; /* of a forward; target.p NULL: the original's. Borrowed from the head. */
+};
+/* Reads Weir-Forward. WEIR_EBADANSWER when it does not parse (*ret_why says why). */
+int answer_parse(const struct http_head *head, struct answer *ret, const char **ret_why);
+
+#endif

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two hubs in one process, each with two workers in that process that attach without any listener
+ * (weir_hub_connect). Prints "one=ADDRESS" and "two=ADDRESS" and serves until stdin ends; then everything
+ * must stop by itself. Each hub runs on a thread of its own, each worker too.
+ */
+#include <weir/weir.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { HUBS = 2, WORKERS = 2 };
+
+struct thread {
+    pthread_t id;
+    int result;
+    weir_hub *hub;
+    weir_worker *worker;
+};
+
+static void *run_hub(void *arg) {
+    struct thread *t = arg;
+    t->result = weir_hub_run(t->hub);
+    return NULL;
+}
+
+static void *run_worker(void *arg) {
+    struct thread *t = arg;
+    t->result = weir_worker_serve(t->worker);
+    return NULL;
+}
+
+static int name(weir_job *job, void *arg) {
+    return weir_reply_printf(job, 200, "text/plain", "%s", (const char *)arg);
+}
+
+static int nap(weir_job *job, void *arg) {
+    int err = weir_job_wait(job, 300);
+    return err != 0 ? err : name(job, arg);
+}
+
+static void check(int err, const char *what) {
+    if (err == 0) return;
+    fprintf(stderr, "embed: %s: %s\n", what, weir_strerror(err));
+    exit(1);
+}
+
+static void begin(struct thread *t, void *(*run)(void *)) {
+    if (pthread_create(&t->id, NULL, run, t) != 0) {
+        perror("embed");
+        exit(1);
+    }
+}
+
+static void end(struct thread *t, const char *what) {
+    pthread_join(t->id, NULL);
+    check(t->result, what);
+}
+
+static void bad_options(void) {
+    weir_hub *hub = NULL;
+    char *text = NULL;
+    int err = weir_hub_new((const char *const[]){"no-such-key", "1", NULL}, &hub, &text);
+    if (err >= 0 || hub != NULL || text == NULL || strstr(text, "no-such-key") == NULL) {
+        fprintf(stderr, "embed: an unknown key gave %d and \"%s\"\n", err, text ? text : "");
+        exit(1);
+    }
+    free(text);
+}
+
+int main(void) {
+    static char labels[HUBS][4] = {"one", "two"};
+    struct thread hubs[HUBS] = {0}, workers[HUBS][WORKERS] = {0};
+    bad_options();
+    for (int h = 0; h < HUBS; h++) {
+        const char *const pairs[] = {"listen", "127.0.0.1:0", "workers", "127.0.0.1:0",
+                                     "admin",  "127.0.0.1:0", "route",   "/=name",
+                                     "route",  "/nap=nap",    NULL};
+        char *text = NULL;
+        int err = weir_hub_new(pairs, &hubs[h].hub, &text);
+        check(err, text ? text : "weir_hub_new");
+        begin(&hubs[h], run_hub);
+        for (int w = 0; w < WORKERS; w++) {
+            struct thread *t = &workers[h][w];
+            int fd = -1;
+            check(weir_hub_connect(hubs[h].hub, &fd), "weir_hub_connect");
+            check(weir_worker_open(&(weir_worker_options){.fd = fd, .slots = 2}, &t->worker),
+                  "weir_worker_open");
+            check(weir_worker_offer(t->worker, "name", name, labels[h]), "weir_worker_offer");
+            check(weir_worker_offer(t->worker, "nap", nap, labels[h]), "weir_worker_offer");
+            begin(t, run_worker);
+        }
+        printf("%s=%s\n%s-admin=%s\n", labels[h], weir_hub_address(hubs[h].hub, "listen"), labels[h],
+               weir_hub_address(hubs[h].hub, "admin"));
+    }
+    puts("ready");
+    fflush(stdout);
+    while (getchar() != EOF)
+        ;
+    for (int h = 0; h < HUBS; h++) {
+        weir_hub_stop(hubs[h].hub);
+        end(&hubs[h], "weir_hub_run");
+        weir_hub_free(&hubs[h].hub);
+        for (int w = 0; w < WORKERS; w++) { /* its only hub is gone: it ends by itself */
+            end(&workers[h][w], "weir_worker_serve");
+            weir_worker_free(&workers[h][w].worker);
+        }
+    }
+    puts("stopped");
+    return 0;
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The core's actions, held against what must happen; and the invariants. See model.h. */
+#include "model.h"
+#include "weir/weir.h"
+#include <string.h>
+
+#define NUMBER(id) (unsigned long long)(id)
+
+/* ---- actions ---- */
+
+/* The request whose requester this is, if the core may still speak to it. */
+static struct mrequest *request_of(struct model *m, const struct core_action *a) {
+    struct mrequest *r = (struct mrequest *)(void *)a->requester;
+    if (r < m->requests || r >= m->requests + REQUESTS || r->place == NOWHERE || r->id != a->request) {
+        model_violated(m, ONE_END, "request %llu has ended already", NUMBER(a->request));
+        return NULL;
+    }
+    return r;
+}
+
+/* Its class after ageing. */
+static uint64_t class_of(const struct model *m, const struct mrequest *r) {
+    uint64_t age = m->services[r->service].config.age_us, up = age ? (m->now - r->queued_at) / age : 0;
+    return up < r->priority ? r->priority - up : 0;
+}
+
+/* Nobody of its service had the right to go first. */
+static void check_turn(struct model *m, const struct mrequest *r) {
+    const struct mrequest *heads[CORE_PRIORITIES] = {0};
+    FOR_REQUESTS(m, q) {
+        if (q->place != WAITING || q->service != r->service) continue;
+        if (q->unordered) return;
+        const struct mrequest **head = &heads[q->priority];
+        if (!*head || q->position < (*head)->position) *head = q;
+    }
+    if (heads[r->priority] != r) {
+        model_violated(m, ORDER, "request %llu was not the first of its class", NUMBER(r->id));
+        return;
+    }
+    for (int p = 0; p < CORE_PRIORITIES; p++) {
+        if (!heads[p] || heads[p] == r) continue;
+        uint64_t a = class_of(m, heads[p]), b = class_of(m, r);
+        if (a < b || (a == b && heads[p]->queued_at < r->queued_at))
+            model_violated(m, ORDER, "request %llu had to wait for %llu", NUMBER(r->id), NUMBER(heads[p]->id));
+    }
+}
+
+static void check_worker_choice(struct model *m, const struct mrequest *r, const struct mworker *chosen) {
+    FOR_WORKERS(m, w) {
+        if (w->offers >> r->service & 1 && model_has_room(w) && w->busy < chosen->busy)
+            model_violated(m, ORDER, "worker %llu runs less than %llu", NUMBER(w->id), NUMBER(chosen->id));
+    }
+}
+
+static void check_job_id(struct model *m, const struct core_action *a) {
+    FOR_LEASES(m, l) {
+        if (l->job == a->job) model_violated(m, RUN_ONCE, "job %llu runs already", NUMBER(a->job));
+    }
+    for (int i = 0; i < PAST; i++)
+        if (m->past[i].job == a->job && m->past[i].worker == a->worker)
+            model_violated(m, RUN_ONCE, "the id of job %llu is used again", NUMBER(a->job));
+}
+
+static void on_send(struct model *m, const struct core_action *a) {
+    struct mrequest *r = request_of(m, a);
+    struct mworker *w = a->port;
+    if (!r) return;
+    if (r->place != WAITING) model_violated(m, RUN_ONCE, "request %llu does not wait", NUMBER(r->id));
+    if (w < m->workers || w >= m->workers + WORKERS || !w->id || w->id != a->worker) {
+        model_violated(m, CONTRACT, "sent to worker %llu, which is gone", NUMBER(a->worker));
+        return;
+    }
+    check_job_id(m, a);
+    const struct mservice *s = &m->services[r->service];
+    if (!(w->offers >> r->service & 1)) model_violated(m, CONTRACT, "the worker does not offer %s", s->name);
+    if (!model_batched(m)) {
+        if (!model_has_room(w)) model_violated(m, CONTRACT, "worker %llu has no room", NUMBER(w->id));
+        if (model_overdue(m, r)) model_violated(m, IN_TIME, "sent after its queue time");
+        check_turn(m, r);
+        if (m->arrival == r) check_worker_choice(m, r, w);
+    }
+    unsigned most = s->config.attempts ? s->config.attempts : 1;
+    if (a->attempt != ++r->attempts || a->attempt > most)
+        model_violated(m, LIMITS, "attempt %u, but it should be %u of %u", a->attempt, r->attempts, most);
+    if (a->hop != r->hop || a->hop > m->config.max_hops) model_violated(m, LIMITS, "hop %u is wrong", a->hop);
+    if (a->resend != r->given || a->deadline != r->deadline || a->message != r->token ||
+        !slice_eq(a->service, slice_of(s->name)))
+        model_violated(m, CONTRACT, "the action to send %llu says something wrong", NUMBER(r->id));
+    struct mlease *l = m->leases;
+    while (l->job) l++;
+    *l = (struct mlease){
+        .job = a->job, .request = r->id, .order = ++m->order, .worker = w, .r = r, .service = r->service};
+    w->busy++;
+    r->lease = l;
+    r->place = AT_WORK;
+    r->given = true;
+    m->want.dispatched++;
+}
+
+static void on_cancel(struct model *m, const struct core_action *a) {
+    FOR_LEASES(m, l) {
+        if (l->job != a->job) continue;
+        if (!l->cancel_due) model_violated(m, CONTRACT, "job %llu was cancelled without a reason", NUMBER(a->job));
+        if (l->worker != a->port || l->worker->id != a->worker || l->request != a->request || l->cause != a->cause)
+            model_violated(m, CONTRACT, "the action to cancel %llu says something wrong", NUMBER(a->job));
+        l->cancel_due = false;
+        return;
+    }
+    model_violated(m, CONTRACT, "job %llu was cancelled, but it is not there", NUMBER(a->job));
+}
+
+static void on_fail(struct model *m, const struct core_action *a) {
+    struct mrequest *r = request_of(m, a);
+    if (!r) return;
+    int error = a->why.error;
+    if (r->place == WAITING && error == WEIR_EQUEUETIME && model_batched(m) && model_overdue(m, r)) {
+        m->want.rejected_queue_time++;
+        model_expect_fail(m, r, error, 0);
+    } else if (r->place == WAITING && error == WEIR_ENOMEM && r->may_lack_memory) {
+        model_expect_fail(m, r, error, 0);
+    }
+    if (r->place != FAILING) {
+        model_violated(m, error == WEIR_EDEADLINE || error == WEIR_EQUEUETIME ? IN_TIME : ONE_END,
+                       "request %llu failed without a reason: %s", NUMBER(r->id), weir_strerror(error));
+        return;
+    }
+    if (error != r->error || (r->status && a->why.status != r->status))
+        model_violated(m, ONE_END, "request %llu failed with \"%s\", not \"%s\"", NUMBER(r->id), weir_strerror(error),
+                       weir_strerror(r->error));
+    const char *named = r->named[0] ? r->named : m->services[r->service].name;
+    bool unnamed = m->lacking && a->why.service.n == 0;
+    if (!slice_eq(a->why.service, slice_of(named)) && !unnamed)
+        model_violated(m, CONTRACT, "a failure names the wrong service");
+    if (a->why.retry_after_s > 30) model_violated(m, CONTRACT, "Retry-After %u", a->why.retry_after_s);
+    model_request_end(r, m);
+}
+
+static void on_ended(struct model *m, const struct core_action *a) {
+    struct mrequest *r = request_of(m, a);
+    if (!r) return;
+    if (r->place != CUT) model_violated(m, ONE_END, "a reply was cut without a reason");
+    model_request_end(r, m);
+}
+
+void model_act(struct model *m) {
+    struct core_action a;
+    while (core_next_action(m->core, &a)) {
+        static const char *const kinds[] = {"nothing", "send", "cancel", "fail", "ended"};
+        model_say(m, "    %s request %llu job %llu worker %llu %s", kinds[a.kind], NUMBER(a.request), NUMBER(a.job),
+                  NUMBER(a.worker), a.kind == CORE_FAIL ? weir_strerror(a.why.error) : "");
+        switch (a.kind) {
+        case CORE_SEND: on_send(m, &a); break;
+        case CORE_CANCEL: on_cancel(m, &a); break;
+        case CORE_FAIL: on_fail(m, &a); break;
+        case CORE_ENDED: on_ended(m, &a); break;
+        case CORE_NOTHING: model_violated(m, CONTRACT, "an empty action");
+        }
+    }
+}
+
+/* ---- invariants ---- */
+
+struct sums {
+    struct {
+        uint64_t queued, bytes, fresh, fresh_bytes, running, workers, slots;
+    } services[SERVICES];
+    uint64_t queued, bytes, running, leaving, workers, slots;
+};
+
+static void check_requests(struct model *m, struct sums *sums) {
+    unsigned live = 0;
+    FOR_REQUESTS(m, r) {
+        live++;
+        if (r->place == FAILING || r->place == CUT)
+            model_violated(m, ONE_END, "request %llu was not told \"%s\"", NUMBER(r->id), weir_strerror(r->error));
+        if (!r->token->in_core) model_violated(m, CONTRACT, "the message of %llu was released", NUMBER(r->id));
+        if ((r->place == AT_WORK || r->place == WAITING) && r->deadline && r->deadline <= m->now / 1000 * 1000)
+            model_violated(m, IN_TIME, "request %llu outlives its deadline", NUMBER(r->id));
+        if (model_overdue(m, r)) model_violated(m, IN_TIME, "request %llu outlives its queue time", NUMBER(r->id));
+        r->may_lack_memory = false;
+        if (r->place != WAITING) continue;
+        if (model_batched(m)) r->unordered = true;
+        if (model_batched(m) && m->gone_since) r->returned = true;
+        sums->services[r->service].queued++;
+        sums->services[r->service].bytes += r->bytes;
+        sums->services[r->service].fresh += !r->returned;
+        sums->services[r->service].fresh_bytes += r->returned ? 0 : r->bytes;
+        sums->queued++;
+        sums->bytes += r->bytes;
+    }
+    if (live != m->live) model_violated(m, ONE_END, "the model has lost count of its requests");
+}
+
+static void check_leases(struct model *m, struct sums *sums) {
+    FOR_LEASES(m, l) {
+        if (l->cancel_due) model_violated(m, CONTRACT, "nobody told the worker to cancel %llu", NUMBER(l->job));
+        sums->leaving += !l->r;
+        sums->running += l->r != NULL;
+        sums->services[l->service].running += l->r != NULL;
+    }
+}
+
+static void check_workers(struct model *m, struct sums *sums) {
+    FOR_WORKERS(m, w) {
+        unsigned slots = w->draining ? 0 : w->slots;
+        sums->workers++;
+        sums->slots += slots;
+        for (int s = 0; s < SERVICES; s++) {
+            if (!(w->offers >> s & 1)) continue;
+            sums->services[s].workers++;
+            sums->services[s].slots += slots;
+            if (sums->services[s].queued && model_has_room(w))
+                model_violated(m, NO_IDLE_SLOT, "%s has jobs waiting, and worker %llu is idle", m->services[s].name,
+                               NUMBER(w->id));
+        }
+    }
+}
+
+static void check_bounds(struct model *m, const struct sums *sums) {
+    uint64_t fresh = 0, bytes = 0;
+    for (int s = 0; s < SERVICES; s++) {
+        const struct core_service_config *c = &m->services[s].config;
+        fresh += sums->services[s].fresh;
+        bytes += sums->services[s].fresh_bytes;
+        if (sums->services[s].fresh > c->max_queued || sums->services[s].fresh_bytes > c->max_queued_bytes)
+            model_violated(m, BOUNDS, "the queue of %s is over its bound", m->services[s].name);
+    }
+    if (fresh > m->config.max_queued || bytes > m->config.max_queued_bytes)
+        model_violated(m, BOUNDS, "the hub's queues are over their bound");
+}
+
+/* ---- deep: everything that can be looked at ---- */
+
+static void check_counters(struct model *m, const struct core_stats *got) {
+    const struct core_stats *want = &m->want;
+#define COMPARE(id, help)                                                                                              \
+    if (got->id != want->id) model_violated(m, CONTRACT, #id " is %llu, not %llu", NUMBER(got->id), NUMBER(want->id));
+    CORE_COUNTERS(COMPARE)
+#undef COMPARE
+    for (int c = 0; c < CORE_CAUSES; c++) {
+        uint64_t sum = 0;
+        for (int p = 0; p < CORE_PHASES; p++) sum += got->cancelled[p][c];
+        if (sum != want->cancelled[0][c]) model_violated(m, CONTRACT, "cancelled: %s is wrong", core_cause_text(c));
+    }
+    uint64_t left = got->done + got->failed + want->cancelled[0][CORE_CLIENT_GONE] + got->requests;
+    if (got->submitted != left) model_violated(m, ONE_END, "submitted %llu, ended or there %llu", NUMBER(got->submitted), NUMBER(left));
+}
+
+static void check_stats(struct model *m, const struct sums *sums) {
+    struct core_stats got;
+    core_stats(m->core, &got);
+    if (m->uncertain) { /* start from what the core says */
+        uint64_t client_gone = m->want.cancelled[0][CORE_CLIENT_GONE];
+        uint64_t gone = 0;
+        for (int p = 0; p < CORE_PHASES; p++) gone += got.cancelled[p][CORE_CLIENT_GONE];
+        m->want.rejected_queue_time += client_gone - gone;
+        m->want.failed += client_gone - gone;
+        m->want.cancelled[0][CORE_CLIENT_GONE] = gone;
+        m->uncertain = false;
+    }
+    if (got.requests != m->live || got.queued != sums->queued || got.queued_bytes != sums->bytes ||
+        got.running != sums->running || got.leaving != sums->leaving || got.workers != sums->workers ||
+        got.slots != sums->slots || got.draining != m->draining)
+        model_violated(m, NOTHING_GROWS, "the core counts %llu requests, %llu queued, %llu running, %llu leaving, not %u, %llu, %llu, %llu",
+                       NUMBER(got.requests), NUMBER(got.queued), NUMBER(got.running), NUMBER(got.leaving), m->live,
+                       NUMBER(sums->queued), NUMBER(sums->running), NUMBER(sums->leaving));
+    if (core_idle(m->core) != (m->live == 0)) model_violated(m, NOTHING_GROWS, "idle is wrong");
+    check_counters(m, &got);
+}
+
+static void check_service_views(struct model *m, const struct sums *sums) {
+    struct core_service_view v;
+    unsigned count = 0;
+    for (uint32_t cursor = 0; core_service_next(m->core, &cursor, &v); count++) {
+        int s = model_service(m, v.name);
+        if (s < 0 || !m->services[s].known) {
+            model_violated(m, CONTRACT, "an unknown service in the list");
+            continue;
+        }
+        if (v.queued != sums->services[s].queued || v.queued_bytes != sums->services[s].bytes ||
+            v.running != sums->services[s].running || v.workers != sums->services[s].workers ||
+            v.slots != sums->services[s].slots || v.config->max_queued != m->services[s].config.max_queued)
+            model_violated(m, NOTHING_GROWS, "service %s counts wrongly", m->services[s].name);
+        if (v.queued == 0 && v.oldest_wait_us != 0) model_violated(m, CONTRACT, "an empty queue has waited");
+    }
+    for (int s = 0; s < SERVICES; s++) count -= m->services[s].known;
+    if (count != 0) model_violated(m, CONTRACT, "a service is missing");
+}
+
+static void check_worker_views(struct model *m, uint64_t workers) {
+    struct core_worker_view v;
+    for (uint32_t cursor = 0; core_worker_next(m->core, &cursor, &v); workers--) {
+        const struct mworker *w = NULL;
+        FOR_WORKERS(m, known) {
+            if (known->id == v.worker) w = known;
+        }
+        if (!w) {
+            model_violated(m, NOTHING_GROWS, "worker %llu is gone, but listed", NUMBER(v.worker));
+            continue;
+        }
+        unsigned offers = 0;
+        struct slice name;
+        for (uint32_t at = 0; core_worker_service_next(m->core, v.worker, &at, &name);)
+            offers |= 1u << model_service(m, name);
+        if (v.slots != w->slots || v.running != w->busy || v.draining != w->draining || offers != w->offers)
+            model_violated(m, CONTRACT, "worker %llu is shown wrongly", NUMBER(v.worker));
+    }
+    if (workers != 0) model_violated(m, CONTRACT, "a worker is missing");
+}
+
+static bool view_fits(struct model *m, const struct core_job_view *v) {
+    if (v->state == CORE_QUEUED) {
+        FOR_REQUESTS(m, r) {
+            if (r->id == v->request)
+                return r->place == WAITING && v->hop == r->hop && v->priority == r->priority && v->attempt == r->attempts &&
+                       v->queued_at == r->queued_at && v->worker == 0;
+        }
+        return false;
+    }
+    FOR_LEASES(m, l) {
+        if (l->job != v->job) continue;
+        enum core_job_state state = !l->r ? CORE_LEAVING : l->r->place == REPLYING ? CORE_ANSWERING : CORE_RUNNING;
+        return l->worker->id == v->worker && l->request == v->request && v->state == state;
+    }
+    return false;
+}
+
+static void check_job_views(struct model *m, uint64_t jobs) {
+    struct core_job_view v;
+    for (uint32_t cursor = 0; core_job_next(m->core, &cursor, &v); jobs--)
+        if (!view_fits(m, &v)) model_violated(m, RUN_ONCE, "job %llu is not where it should be", NUMBER(v.job));
+    if (jobs != 0) model_violated(m, NOTHING_GROWS, "the core has %lld jobs too many", -(long long)jobs);
+}
+
+static void check_deep(struct model *m, const struct sums *sums) {
+    check_stats(m, sums);
+    check_service_views(m, sums);
+    check_worker_views(m, sums->workers);
+    check_job_views(m, sums->queued + sums->running + sums->leaving);
+    unsigned tokens = 0;
+    for (int i = 0; i < TOKENS; i++) tokens += m->tokens[i].in_core;
+    if (tokens != m->live) model_violated(m, NOTHING_GROWS, "%u messages for %u requests", tokens, m->live);
+    bool gated = false;
+    FOR_WORKERS(m, w) gated |= w->gate_until != 0;
+    if (m->live == 0 && !gated && core_next_time(m->core) != UINT64_MAX)
+        model_violated(m, NOTHING_GROWS, "a timer is left");
+}
+
+void model_check(struct model *m, bool deep) {
+    struct sums sums;
+    memset(&sums, 0, sizeof sums);
+    check_requests(m, &sums);
+    check_leases(m, &sums);
+    check_workers(m, &sums);
+    check_bounds(m, &sums);
+    if (deep || m->uncertain) check_deep(m, &sums);
+    m->calls = 0;
+    m->gone_since = false;
+    m->arrival = NULL;
+}

@@ -1,0 +1,570 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each call must bring about. See model.h. */
+#include "model.h"
+#include "weir/weir.h"
+#include <stdarg.h>
+#include <stdio.h>
+
+void model_violated(struct model *m, enum invariant which, const char *format, ...) {
+    char text[300];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    m->violated(m->ctx, which, text);
+}
+
+void model_say(const struct model *m, const char *format, ...) {
+    if (!m->verbose) return;
+    va_list args;
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    putchar('\n');
+}
+
+#define NUMBER(id) (unsigned long long)(id)
+
+/* ---- bookkeeping ---- */
+
+int model_service(const struct model *m, struct slice name) {
+    for (int i = 0; i < SERVICES; i++)
+        if (slice_eq(name, slice_of(m->services[i].name))) return i;
+    return -1;
+}
+
+bool model_batched(const struct model *m) {
+    return m->calls > 1;
+}
+
+bool model_has_room(const struct mworker *w) {
+    return w->busy < w->slots && !w->draining && !w->gate_until;
+}
+
+static bool room_for(struct model *m, unsigned service) {
+    FOR_WORKERS(m, w) {
+        if (model_has_room(w) && w->offers >> service & 1) return true;
+    }
+    return false;
+}
+
+static uint64_t ms_floor(uint64_t us) {
+    return us / 1000 * 1000;
+}
+
+/* Its queue time has passed. One that came back too late for it still gets its chance until the next millisecond. */
+bool model_overdue(const struct model *m, const struct mrequest *r) {
+    uint64_t queue_time = m->services[r->service].config.queue_time_us, ms = ms_floor(m->now);
+    return r->place == WAITING && queue_time && r->queued_at + queue_time <= ms && r->returned_at < ms;
+}
+
+static struct mworker *worker_of(struct model *m, uint64_t id) {
+    FOR_WORKERS(m, w) {
+        if (w->id == id) return w;
+    }
+    m->want.late++;
+    return NULL;
+}
+
+static struct mlease *lease_of(struct model *m, uint64_t worker, uint64_t job) {
+    FOR_LEASES(m, l) {
+        if (l->job == job && l->worker->id == worker) return l;
+    }
+    m->want.late++;
+    return NULL;
+}
+
+static struct token *token_new(struct model *m) {
+    for (struct token *t = m->tokens; t < m->tokens + TOKENS; t++) {
+        if (t->in_core) continue;
+        t->in_core = true;
+        return t;
+    }
+    model_violated(m, NOTHING_GROWS, "messages are not released");
+    return NULL;
+}
+
+static void release(void *ctx, void *message) {
+    struct token *t = message;
+    if (!t->in_core) model_violated(ctx, NOTHING_GROWS, "a message was released twice");
+    t->in_core = false;
+}
+
+static bool replayable(void *ctx, const void *message) {
+    struct model *m = ctx;
+    FOR_REQUESTS(m, r) {
+        if (r->token == message) return r->replayable;
+    }
+    model_violated(m, CONTRACT, "asked about a message of no request");
+    return false;
+}
+
+void model_lease_end(struct model *m, struct mlease *l) {
+    m->past[m->past_count++ % PAST] = (struct past){l->worker->id, l->job, l->request};
+    l->worker->busy--;
+    *l = (struct mlease){0};
+}
+
+void model_request_end(struct mrequest *r, struct model *m) {
+    m->past[m->past_count++ % PAST] = (struct past){0, 0, r->id};
+    m->live--;
+    *r = (struct mrequest){0};
+}
+
+/* The request depends on the lease no more; the slot stays busy. */
+static void part(struct mrequest *r) {
+    r->lease->r = NULL;
+    r->lease = NULL;
+}
+
+static void expect_cancel(struct mrequest *r, enum core_cause cause) {
+    r->lease->cancel_due = true;
+    r->lease->cause = cause;
+    part(r);
+}
+
+void model_expect_fail(struct model *m, struct mrequest *r, int error, unsigned status) {
+    r->place = FAILING;
+    r->error = error;
+    r->status = status;
+    m->want.failed++;
+}
+
+static void wait_again(struct model *m, struct mrequest *r, bool head) {
+    r->place = WAITING;
+    r->position = head ? --m->first_position : ++m->last_position;
+    r->unordered = false;
+    r->returned = head;
+    r->returned_at = head ? m->now : 0;
+    r->lease = NULL;
+}
+
+/* The core has let a deadline pass. */
+static void time_out(struct model *m, struct mrequest *r) {
+    m->want.cancelled[0][CORE_DEADLINE]++;
+    m->want.rejected_deadline++;
+    if (r->place == AT_WORK) expect_cancel(r, CORE_DEADLINE);
+    model_expect_fail(m, r, WEIR_EDEADLINE, 0);
+}
+
+/* Begins each call: what was due happens before it. */
+static void begin(struct model *m, uint64_t now) {
+    if (now > m->now) m->now = now;
+    m->calls++;
+    m->arrival = NULL;
+    FOR_WORKERS(m, w) {
+        if (w->gate_until && w->gate_until <= m->now) w->gate_until = 0;
+    }
+    FOR_REQUESTS(m, r) {
+        if (r->place != WAITING && r->place != AT_WORK) continue;
+        if (r->deadline && r->deadline <= ms_floor(m->now)) {
+            time_out(m, r);
+        } else if (!model_batched(m) && model_overdue(m, r)) {
+            m->want.rejected_queue_time++;
+            model_expect_fail(m, r, WEIR_EQUEUETIME, 0);
+        }
+    }
+}
+
+/* ---- beginning and end ---- */
+
+bool model_begin(struct model *m, const struct core_config *config, uint64_t now) {
+    m->config = *config;
+    m->config.release = release;
+    m->config.replayable = replayable;
+    m->config.ctx = m;
+    m->now = now;
+    m->core = core_new(&m->config, now);
+    for (int i = 0; i < SERVICES; i++) snprintf(m->services[i].name, sizeof m->services[i].name, "s%d", i);
+    return m->core != NULL;
+}
+
+void model_end(struct model *m) {
+    core_free(m->core);
+    m->core = NULL;
+    for (struct token *t = m->tokens; t < m->tokens + TOKENS; t++)
+        if (t->in_core) model_violated(m, NOTHING_GROWS, "a message outlives the core");
+}
+
+/* ---- clients ---- */
+
+static unsigned known_services(const struct model *m) {
+    unsigned n = 0;
+    for (int i = 0; i < SERVICES; i++) n += m->services[i].known;
+    return n;
+}
+
+/* Would the queue take it? With free slots unknown (batched) only the answer "full" can be wrong. */
+static bool is_full(struct model *m, unsigned service, size_t bytes) {
+    const struct core_service_config *c = &m->services[service].config;
+    size_t here = 0, all = 0;
+    uint64_t here_bytes = bytes, all_bytes = bytes;
+    FOR_REQUESTS(m, r) {
+        if (r->place != WAITING) continue;
+        all++;
+        all_bytes += r->bytes;
+        if (r->service != service) continue;
+        here++;
+        here_bytes += r->bytes;
+    }
+    return here >= c->max_queued || here_bytes > c->max_queued_bytes || all >= m->config.max_queued ||
+           all_bytes > m->config.max_queued_bytes;
+}
+
+static void compare_full(struct model *m, int err, unsigned service, size_t bytes) {
+    bool full = is_full(m, service, bytes);
+    if (err == WEIR_EFULL && !full) model_violated(m, BOUNDS, "refused as full, but it is not");
+    if (model_batched(m)) return;
+    bool room = room_for(m, service);
+    if (err == WEIR_EFULL && room) model_violated(m, BOUNDS, "refused as full, with a free slot");
+    if (err == 0 && full && !room) model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
+}
+
+static void compare_submit(struct model *m, const struct marrival *a, int s, int err) {
+    int want = m->draining                                  ? WEIR_EDRAINING
+               : s < 0 || !m->services[s].known             ? WEIR_ENOSERVICE
+               : a->deadline && a->deadline <= m->now ? WEIR_EDEADLINE
+                                                            : 0;
+    if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
+    if (want == 0 && (err == 0 || err == WEIR_EFULL)) {
+        compare_full(m, err, (unsigned)s, a->bytes);
+        return;
+    }
+    if (err != want) model_violated(m, CONTRACT, "submit said %s", weir_strerror(err));
+}
+
+void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
+    begin(m, now);
+    struct mrequest *r = m->requests;
+    while (r->place != NOWHERE) r++;
+    struct token *t = token_new(m);
+    struct core_request request = {.requester = &r->requester,
+                                   .message = t,
+                                   .bytes = a->bytes,
+                                   .service = slice_of(a->service),
+                                   .deadline = a->deadline,
+                                   .priority = a->priority,
+                                   .idempotent = a->idempotent};
+    struct failure why = {0};
+    uint64_t id = 0;
+    int s = model_service(m, request.service), err = core_submit(m->core, now, &request, &id, &why);
+    model_say(m, "%llu submit %s p%u%s%s -> %llu %s", NUMBER(m->now), a->service, a->priority,
+              a->idempotent ? " idempotent" : "", a->deadline ? " deadline" : "", NUMBER(id), weir_strerror(err));
+    compare_submit(m, a, s, err);
+    if (err != 0) {
+        t->in_core = false;
+        if (why.error != err) model_violated(m, CONTRACT, "the failure says otherwise");
+        m->want.rejected_draining += err == WEIR_EDRAINING;
+        m->want.rejected_no_service += err == WEIR_ENOSERVICE;
+        m->want.rejected_deadline += err == WEIR_EDEADLINE;
+        m->want.rejected_full += err == WEIR_EFULL;
+        return;
+    }
+    *r = (struct mrequest){.id = id,
+                           .service = (unsigned)s,
+                           .priority = a->priority,
+                           .deadline = a->deadline,
+                           .queued_at = m->now,
+                           .bytes = a->bytes,
+                           .idempotent = a->idempotent,
+                           .replayable = a->replayable,
+                           .token = t};
+    wait_again(m, r, false);
+    m->live++;
+    m->want.submitted++;
+    m->arrival = r;
+}
+
+void model_cancel(struct model *m, uint64_t now, uint64_t request) {
+    begin(m, now);
+    model_say(m, "%llu cancel %llu", NUMBER(m->now), NUMBER(request));
+    core_cancel(m->core, now, request, CORE_CLIENT_GONE);
+    FOR_REQUESTS(m, r) {
+        if (r->id != request) continue;
+        if (r->place == WAITING || r->place == AT_WORK || r->place == REPLYING) {
+            /* Batched, its queue time may have ended it just before. */
+            if (r->place == WAITING && model_overdue(m, r)) m->uncertain = true;
+            m->want.cancelled[0][CORE_CLIENT_GONE]++;
+        }
+        if (r->lease) expect_cancel(r, CORE_CLIENT_GONE);
+        model_request_end(r, m);
+        return;
+    }
+    m->want.late++;
+}
+
+void model_define(struct model *m, unsigned service, const struct core_service_config *config) {
+    int err = core_service_define(m->core, slice_of(m->services[service].name), config);
+    bool full = !m->services[service].known && known_services(m) >= m->config.max_services;
+    if (err == WEIR_ENOMEM && m->lacking) return;
+    if (err != (full ? WEIR_EFULL : 0)) model_violated(m, CONTRACT, "define said %s", weir_strerror(err));
+    if (err != 0) return;
+    m->services[service].known = true;
+    m->services[service].config = *config;
+}
+
+/* ---- workers ---- */
+
+void model_attach(struct model *m, uint64_t now) {
+    begin(m, now);
+    struct mworker *w = m->workers;
+    while (w->id) w++;
+    struct core_worker worker = {.port = w, .id = SLICE("w"), .labels = SLICE("k=v"), .transport = SLICE("sim")};
+    uint64_t id = 0;
+    int err = core_worker_attach(m->core, now, &worker, &id);
+    model_say(m, "%llu attach -> %llu %s", NUMBER(m->now), NUMBER(id), weir_strerror(err));
+    unsigned count = 0;
+    FOR_WORKERS(m, other) count++;
+    int want = m->draining ? WEIR_EDRAINING : count >= m->config.max_workers ? WEIR_ETOOMANY : 0;
+    if (err == WEIR_ENOMEM && want == 0 && m->lacking) return;
+    if (err != want) model_violated(m, CONTRACT, "attach said %s", weir_strerror(err));
+    if (err != 0) return;
+    *w = (struct mworker){.id = id};
+    m->want.workers_attached++;
+}
+
+void model_offer(struct model *m, uint64_t now, struct mworker *w, unsigned service) {
+    begin(m, now);
+    struct mservice *s = &m->services[service];
+    int err = core_worker_offer(m->core, now, w->id, slice_of(s->name));
+    model_say(m, "%llu offer %llu %s -> %s", NUMBER(m->now), NUMBER(w->id), s->name, weir_strerror(err));
+    if (err == WEIR_ENOMEM && m->lacking) {
+        if (core_service_known(m->core, slice_of(s->name)) != s->known)
+            model_violated(m, CONTRACT, "an offer that failed for lack of memory has had an effect");
+        return;
+    }
+    int want = !s->known && known_services(m) >= m->config.max_services ? WEIR_EFULL : 0;
+    if (err != want) model_violated(m, CONTRACT, "offer said %s", weir_strerror(err));
+    if (err != 0) return;
+    if (!s->known) s->config = m->config.service;
+    s->known = true;
+    w->offers |= 1u << service;
+}
+
+void model_slots(struct model *m, uint64_t now, uint64_t worker, unsigned slots) {
+    begin(m, now);
+    model_say(m, "%llu slots %llu %u", NUMBER(m->now), NUMBER(worker), slots);
+    core_worker_slots(m->core, now, worker, slots);
+    struct mworker *w = worker_of(m, worker);
+    if (!w) return;
+    w->slots = slots;
+    w->gate_until = 0;
+}
+
+void model_worker_drain(struct model *m, uint64_t now, uint64_t worker) {
+    begin(m, now);
+    model_say(m, "%llu worker drains %llu", NUMBER(m->now), NUMBER(worker));
+    core_worker_drain(m->core, now, worker);
+    struct mworker *w = worker_of(m, worker);
+    if (w) w->draining = true;
+}
+
+/* What becomes of a lease whose worker was lost. */
+static void lose(struct model *m, struct mlease *l) {
+    struct mrequest *r = l->r;
+    model_lease_end(m, l);
+    if (!r) return;
+    m->want.lost++;
+    r->lease = NULL;
+    const struct core_service_config *c = &m->services[r->service].config;
+    if (r->place == REPLYING) {
+        m->want.failed++;
+        model_request_end(r, m);
+    } else if ((r->idempotent || c->retry_always) && r->attempts < c->attempts && r->replayable) {
+        m->want.retried++;
+        wait_again(m, r, true);
+        r->queued_at = m->now;
+        r->may_lack_memory = m->lacking;
+    } else {
+        model_expect_fail(m, r, WEIR_EWORKERGONE, 0);
+    }
+}
+
+void model_gone(struct model *m, uint64_t now, uint64_t worker) {
+    begin(m, now);
+    model_say(m, "%llu gone %llu", NUMBER(m->now), NUMBER(worker));
+    core_worker_gone(m->core, now, worker);
+    struct mworker *w = worker_of(m, worker);
+    if (!w) return;
+    m->gone_since = true;
+    for (;;) {
+        struct mlease *newest = NULL;
+        FOR_LEASES(m, l) {
+            if (l->worker == w && (!newest || l->order > newest->order)) newest = l;
+        }
+        if (!newest) break;
+        lose(m, newest);
+    }
+    m->want.workers_gone++;
+    *w = (struct mworker){0};
+}
+
+/* ---- what workers say of jobs ---- */
+
+void model_started(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
+    begin(m, now);
+    core_job_started(m->core, now, worker, job);
+    (void)lease_of(m, worker, job);
+}
+
+void model_answer(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
+    begin(m, now);
+    struct requester *asked = core_job_answer(m->core, now, worker, job);
+    model_say(m, "%llu answer %llu %llu -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), asked ? "yes" : "late");
+    struct mlease *l = lease_of(m, worker, job);
+    struct mrequest *r = l ? l->r : NULL;
+    if (!r || r->place != AT_WORK) {
+        m->want.late += l != NULL;
+        if (asked) model_violated(m, ONE_END, "a late answer was accepted");
+        return;
+    }
+    if (asked != &r->requester) model_violated(m, ONE_END, "an answer was not accepted, or for another");
+    r->place = REPLYING;
+}
+
+void model_done(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
+    begin(m, now);
+    model_say(m, "%llu done %llu %llu", NUMBER(m->now), NUMBER(worker), NUMBER(job));
+    core_job_done(m->core, now, worker, job);
+    struct mlease *l = lease_of(m, worker, job);
+    struct mrequest *r = l ? l->r : NULL;
+    if (!r || r->place != REPLYING) {
+        m->want.late += l != NULL;
+        return;
+    }
+    part(r);
+    m->want.done++;
+    model_request_end(r, m);
+}
+
+static void compare_forward(struct model *m, const struct mrequest *r, int s, size_t bytes, int err) {
+    int want = r->hop >= m->config.max_hops ? WEIR_EHOPS : s < 0 || !m->services[s].known ? WEIR_ENOSERVICE : 0;
+    if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
+    if (want == 0 && (err == 0 || err == WEIR_EFULL))
+        compare_full(m, err, (unsigned)s, bytes);
+    else if (err != want)
+        model_violated(m, want == WEIR_EHOPS ? LIMITS : CONTRACT, "forward said %s", weir_strerror(err));
+}
+
+void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service, size_t bytes,
+                   bool can_replay) {
+    begin(m, now);
+    struct token *t = token_new(m);
+    int err = core_job_forward(m->core, now, worker, job, slice_of(service), t, bytes);
+    model_say(m, "%llu forward %llu %llu %s -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), service, weir_strerror(err));
+    if (err != 0) t->in_core = false;
+    struct mlease *l = lease_of(m, worker, job);
+    struct mrequest *r = l ? l->r : NULL;
+    if (!r || r->place != AT_WORK) {
+        m->want.late += l != NULL;
+        if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late forward said %s", weir_strerror(err));
+        return;
+    }
+    int s = model_service(m, slice_of(service));
+    compare_forward(m, r, s, bytes, err);
+    part(r);
+    if (err != 0) {
+        m->want.rejected_hops += err == WEIR_EHOPS;
+        m->want.rejected_no_service += err == WEIR_ENOSERVICE;
+        m->want.rejected_full += err == WEIR_EFULL;
+        model_expect_fail(m, r, err, err == WEIR_ENOSERVICE ? 502 : 0);
+        snprintf(r->named, sizeof r->named, "%s", service);
+        return;
+    }
+    m->want.forwarded++;
+    r->service = (unsigned)s;
+    r->hop++;
+    r->attempts = 0;
+    r->given = false;
+    r->token = t;
+    r->bytes = bytes;
+    r->replayable = can_replay;
+    r->queued_at = m->now;
+    wait_again(m, r, false);
+}
+
+static void slot_over(struct model *m, struct mlease *l) {
+    l->worker->gate_until = 0;
+    lose(m, l);
+}
+
+void model_slot_free(struct model *m, uint64_t now, uint64_t worker, uint64_t job, bool lost) {
+    begin(m, now);
+    model_say(m, "%llu %s %llu %llu", NUMBER(m->now), lost ? "lost" : "slot free", NUMBER(worker), NUMBER(job));
+    if (lost)
+        core_job_lost(m->core, now, worker, job);
+    else
+        core_slot_free(m->core, now, worker, job);
+    struct mlease *l = lease_of(m, worker, job);
+    if (l) slot_over(m, l);
+}
+
+void model_handed_back(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
+    begin(m, now);
+    model_say(m, "%llu handed back %llu %llu", NUMBER(m->now), NUMBER(worker), NUMBER(job));
+    core_job_handed_back(m->core, now, worker, job);
+    struct mlease *l = lease_of(m, worker, job);
+    if (!l) return;
+    struct mrequest *r = l->r;
+    if (!r || r->place != AT_WORK) {
+        slot_over(m, l);
+        return;
+    }
+    m->want.handed_back++;
+    if (!l->worker->draining) l->worker->gate_until = (m->now + 100000 + 999) / 1000 * 1000;
+    model_lease_end(m, l);
+    r->lease = NULL;
+    r->attempts--;
+    r->may_lack_memory = m->lacking;
+    if (r->replayable)
+        wait_again(m, r, true);
+    else
+        model_expect_fail(m, r, WEIR_EWORKERGONE, 503);
+}
+
+void model_fail(struct model *m, uint64_t now, uint64_t worker, uint64_t job, int error) {
+    begin(m, now);
+    model_say(m, "%llu fail %llu %llu", NUMBER(m->now), NUMBER(worker), NUMBER(job));
+    core_job_fail(m->core, now, worker, job, error);
+    struct mlease *l = lease_of(m, worker, job);
+    struct mrequest *r = l ? l->r : NULL;
+    if (!r) {
+        m->want.late += l != NULL;
+        return;
+    }
+    m->want.bad_answers += error == WEIR_EBADANSWER;
+    bool replying = r->place == REPLYING;
+    part(r);
+    model_expect_fail(m, r, error, 0);
+    if (replying) model_request_end(r, m);
+}
+
+/* ---- the hub ---- */
+
+void model_tick(struct model *m, uint64_t now) {
+    begin(m, now);
+    model_say(m, "%llu tick", NUMBER(m->now));
+    core_tick(m->core, now);
+}
+
+void model_drain(struct model *m, uint64_t now) {
+    begin(m, now);
+    model_say(m, "%llu drain", NUMBER(m->now));
+    core_drain(m->core, now);
+    m->draining = true;
+}
+
+void model_drain_over(struct model *m, uint64_t now) {
+    begin(m, now);
+    model_say(m, "%llu drain over", NUMBER(m->now));
+    core_drain_over(m->core, now);
+    m->draining = true;
+    FOR_REQUESTS(m, r) {
+        if (r->place == FAILING) continue;
+        bool replying = r->place == REPLYING;
+        m->want.cancelled[0][CORE_DRAIN_OVER]++;
+        if (r->lease) expect_cancel(r, CORE_DRAIN_OVER);
+        model_expect_fail(m, r, WEIR_EDRAINING, 0);
+        if (replying) r->place = CUT;
+    }
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What must be true of a core, kept beside it: what each worker holds, where each request is, what the core
+ * owes whom. Written from the contract (core.h) and knows nothing of the core's insides. Each model_... call
+ * makes the core's call of that name, compares what it returns, and notes what must follow; model_act takes the
+ * core's actions and compares them; model_check then holds the invariants against each other.
+ *
+ * When several calls are made before model_act (as a loop does in one turn), the model cannot know which
+ * jobs have been handed out already: what depends on that is not compared then (see batched).
+ */
+#ifndef TEST_SIM_MODEL_H
+#define TEST_SIM_MODEL_H
+
+#include "core/core.h"
+
+enum { SERVICES = 6, WORKERS = 16, SLOTS = 6, LEASES = WORKERS * SLOTS * 2, REQUESTS = 256, TOKENS = REQUESTS * 2, PAST = 256 };
+
+/* Numbers of the list in the design of the core. */
+enum invariant {
+    ONE_END = 1,       /* every request has exactly one end */
+    RUN_ONCE = 2,      /* no job at two workers, no two attempts at once */
+    NO_IDLE_SLOT = 3,  /* no free slot while an eligible job waits */
+    NOTHING_GROWS = 6, /* what is gone leaves nothing behind */
+    LIMITS = 7,        /* hops, attempts */
+    BOUNDS = 8,        /* of queues */
+    CONTRACT = 10,     /* anything else that core.h says */
+    IN_TIME = 11,      /* deadlines and queue times */
+    ORDER = 12         /* FIFO, heads and tails, priorities */
+};
+
+enum place {
+    NOWHERE, /* not in use */
+    WAITING, /* in a queue, or handed out and not yet heard of */
+    AT_WORK, /* at a worker that has not answered */
+    REPLYING,
+    FAILING, /* a FAIL is due */
+    CUT      /* an ENDED is due */
+};
+
+struct token {
+    bool in_core;
+};
+
+struct mrequest {
+    struct requester requester; /* first */
+    enum place place;
+    uint64_t id;
+    unsigned service, priority, hop, attempts;
+    uint64_t deadline, queued_at, returned_at;
+    size_t bytes;
+    bool idempotent, replayable, given;
+    bool returned;    /* came back to the queue: no bound holds it off */
+    bool unordered;   /* its position in the queue is not known */
+    int64_t position; /* in its class */
+    struct token *token;
+    struct mlease *lease;
+    int error; /* of the FAIL due */
+    unsigned status;
+    bool may_lack_memory; /* ENOMEM is fine instead */
+    char named[32];       /* service in the failure, when it is none of ours */
+};
+
+struct mlease {
+    uint64_t job; /* 0: not in use */
+    uint64_t request, order;
+    struct mworker *worker;
+    struct mrequest *r; /* NULL: leaving */
+    unsigned service;
+    bool cancel_due;
+    enum core_cause cause;
+};
+
+struct mworker {
+    uint64_t id; /* 0: not in use */
+    unsigned slots, busy, offers;
+    bool draining;
+    uint64_t gate_until;
+    bool silent; /* the schedule's: says nothing any more */
+};
+
+struct mservice {
+    char name[8];
+    bool known;
+    struct core_service_config config;
+};
+
+/* A job that is over, for late messages. */
+struct past {
+    uint64_t worker, job, request;
+};
+
+struct model {
+    struct core *core;
+    struct core_config config;
+    uint64_t now;
+    bool draining, lacking, verbose;
+    unsigned calls;  /* since model_act */
+    bool gone_since; /* a worker went away since model_act */
+    bool uncertain;  /* counters cannot be told this time */
+    struct mservice services[SERVICES];
+    struct mworker workers[WORKERS];
+    struct mlease leases[LEASES];
+    struct mrequest requests[REQUESTS];
+    struct token tokens[TOKENS];
+    struct past past[PAST];
+    uint64_t past_count, order;
+    int64_t first_position, last_position;
+    unsigned live; /* requests in use */
+    struct mrequest *arrival; /* submitted in this very call */
+    struct core_stats want;   /* the counters */
+    void (*violated)(void *ctx, enum invariant which, const char *text);
+    void *ctx;
+};
+
+/* A new core with the config; the model must be zero but for violated, ctx and verbose. False: out of memory. */
+bool model_begin(struct model *m, const struct core_config *config, uint64_t now);
+/* Frees the core, whatever state it is in. */
+void model_end(struct model *m);
+
+struct marrival {
+    const char *service; /* one of ours or any other name */
+    bool idempotent, replayable;
+    unsigned priority;
+    uint64_t deadline;
+    size_t bytes;
+};
+void model_submit(struct model *m, uint64_t now, const struct marrival *a);
+void model_cancel(struct model *m, uint64_t now, uint64_t request);
+void model_define(struct model *m, unsigned service, const struct core_service_config *config);
+void model_attach(struct model *m, uint64_t now);
+void model_offer(struct model *m, uint64_t now, struct mworker *w, unsigned service);
+void model_slots(struct model *m, uint64_t now, uint64_t worker, unsigned slots);
+void model_worker_drain(struct model *m, uint64_t now, uint64_t worker);
+void model_gone(struct model *m, uint64_t now, uint64_t worker);
+void model_started(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
+void model_answer(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
+void model_done(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
+void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service, size_t bytes,
+                   bool replayable);
+void model_handed_back(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
+/* core_slot_free, or core_job_lost. */
+void model_slot_free(struct model *m, uint64_t now, uint64_t worker, uint64_t job, bool lost);
+void model_fail(struct model *m, uint64_t now, uint64_t worker, uint64_t job, int error);
+void model_tick(struct model *m, uint64_t now);
+void model_drain(struct model *m, uint64_t now);
+void model_drain_over(struct model *m, uint64_t now);
+
+/* check.c */
+void model_act(struct model *m);
+/* After model_act. deep: walks everything that can be looked at. */
+void model_check(struct model *m, bool deep);
+
+/* For model.c and check.c. */
+void model_violated(struct model *m, enum invariant which, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void model_say(const struct model *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int model_service(const struct model *m, struct slice name);
+bool model_batched(const struct model *m);
+bool model_has_room(const struct mworker *w);
+bool model_overdue(const struct model *m, const struct mrequest *r);
+void model_lease_end(struct model *m, struct mlease *l);
+void model_request_end(struct mrequest *r, struct model *m);
+void model_expect_fail(struct model *m, struct mrequest *r, int error, unsigned status);
+
+#define FOR_REQUESTS(m, r) for (struct mrequest *r = (m)->requests; r < (m)->requests + REQUESTS; r++) if (r->place != NOWHERE)
+#define FOR_WORKERS(m, w) for (struct mworker *w = (m)->workers; w < (m)->workers + WORKERS; w++) if (w->id)
+#define FOR_LEASES(m, l) for (struct mlease *l = (m)->leases; l < (m)->leases + LEASES; l++) if (l->job)
+
+#endif

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core_world.h"
+#include "weir/weir.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static unsigned status_of(const struct failure *why) {
+    if (why->status) return why->status;
+    switch (why->error) {
+#define STATUS(name, value, text, status, retryable)                                                                   \
+    case value: return status;
+        WEIR_ERRORS(STATUS)
+#undef STATUS
+    default: return 0;
+    }
+}
+
+static void note(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct world *w, const char *format, ...) {
+    size_t n = strlen(w->trace);
+    if (n > 0) w->trace[n++] = ' ';
+    va_list args;
+    va_start(args, format);
+    vsnprintf(w->trace + n, sizeof w->trace - n, format, args);
+    va_end(args);
+}
+
+static void release(void *ctx, void *message) {
+    (void)ctx;
+    struct world_message *m = message;
+    assert_true(m->in_core);
+    m->in_core = false;
+}
+
+static bool replayable(void *ctx, const void *message) {
+    (void)ctx;
+    return !((const struct world_message *)message)->unreplayable;
+}
+
+struct core_config world_config(struct world *w) {
+    struct core_config c;
+    core_defaults(&c);
+    c.release = release;
+    c.replayable = replayable;
+    c.ctx = w;
+    return c;
+}
+
+struct world *world_new(const struct core_config *config) {
+    static struct world world;
+    world = (struct world){.now = 5000000};
+    struct core_config c = config ? *config : world_config(&world);
+    world.core = core_new(&c, world.now);
+    return world.core ? &world : NULL;
+}
+
+void world_free(struct world *w) {
+    core_free(w->core);
+    for (unsigned i = 0; i < w->message_count; i++) assert_false(w->messages[i].in_core);
+}
+
+/* ---- names ---- */
+
+static struct world_request *named(struct world *w, char name) {
+    assert_in_range(name, 'A', 'A' + w->request_count - 1);
+    return &w->requests[name - 'A'];
+}
+
+static char name_of(const struct world *w, const struct requester *r) {
+    return (char)('A' + ((const struct world_request *)(const void *)r - w->requests));
+}
+
+static int number_of(const struct world *w, uint64_t worker) {
+    for (unsigned i = 1; i <= w->worker_count; i++)
+        if (w->workers[i] == worker) return (int)i;
+    fail_msg("an unknown worker %llu", (unsigned long long)worker);
+    return 0;
+}
+
+static char name_of_job(const struct world *w, uint64_t job) {
+    for (unsigned i = 0; i < w->request_count; i++)
+        if (w->requests[i].job == job) return (char)('A' + i);
+    return '-'; /* forwarded since */
+}
+
+/* ---- what the core wants ---- */
+
+static const char *cause_word(enum core_cause cause) {
+    switch (cause) {
+    case CORE_CLIENT_GONE: return "gone";
+    case CORE_DEADLINE: return "deadline";
+    case CORE_DRAIN_OVER: return "drain";
+    default: return core_cause_text(cause);
+    }
+}
+
+void act(struct world *w) {
+    struct core_action a;
+    while (core_next_action(w->core, &a)) {
+        struct world_request *r = (struct world_request *)(void *)a.requester;
+        switch (a.kind) {
+        case CORE_SEND:
+            assert_ptr_equal(a.port, &w->workers[number_of(w, a.worker)]);
+            assert_true(((struct world_message *)a.message)->in_core);
+            r->job = a.job;
+            r->worker = a.worker;
+            r->attempt = a.attempt;
+            r->hop = a.hop;
+            r->deadline = a.deadline;
+            note(w, "%c>%d%s", name_of(w, a.requester), number_of(w, a.worker), a.resend ? "*" : "");
+            break;
+        case CORE_CANCEL:
+            note(w, "%c/%d:%s", name_of_job(w, a.job), number_of(w, a.worker), cause_word(a.cause));
+            break;
+        case CORE_FAIL:
+            r->failure = a.why;
+            snprintf(w->failed_service, sizeof w->failed_service, "%.*s", SLICE_ARG(a.why.service));
+            note(w, "%c!%u", name_of(w, a.requester), status_of(&a.why));
+            break;
+        case CORE_ENDED: note(w, "%c~", name_of(w, a.requester)); break;
+        case CORE_NOTHING: fail_msg("an empty action");
+        }
+    }
+}
+
+void world_says(struct world *w, const char *expected, const char *file, int line) {
+    if (strcmp(w->trace, expected) != 0)
+        fail_msg("%s:%d: expected \"%s\", but it was \"%s\"", file, line, expected, w->trace);
+    w->trace[0] = '\0';
+}
+
+/* ---- what happens ---- */
+
+static struct world_message *message(struct world *w) {
+    assert_in_range(w->message_count, 0, 63);
+    struct world_message *m = &w->messages[w->message_count++];
+    m->in_core = true;
+    return m;
+}
+
+int ask(struct world *w, struct wish wish) {
+    assert_in_range(w->request_count, 0, WORLD_REQUESTS - 1);
+    struct world_request *r = &w->requests[w->request_count++];
+    struct world_message *m = message(w);
+    m->unreplayable = wish.unreplayable;
+    unsigned priority = wish.priority ? wish.priority % 10 : CORE_PRIORITY_DEFAULT;
+    struct core_request request = {.requester = &r->requester,
+                                   .message = m,
+                                   .bytes = wish.bytes,
+                                   .service = slice_of(wish.service),
+                                   .deadline = wish.timeout_ms ? w->now + wish.timeout_ms * UINT64_C(1000) : 0,
+                                   .priority = priority,
+                                   .idempotent = strcmp(wish.method, "POST") != 0};
+    int err = core_submit(w->core, w->now, &request, &r->id, &r->failure);
+    if (err != 0) {
+        m->in_core = false;
+        assert_int_equal(r->failure.error, err);
+        note(w, "%c?%u", name_of(w, &r->requester), status_of(&r->failure));
+    }
+    act(w);
+    return err;
+}
+
+int ask_for(struct world *w, const char *method, const char *service) {
+    return ask(w, (struct wish){.service = service, .method = method});
+}
+
+int join(struct world *w, const char *services, unsigned n) {
+    assert_in_range(w->worker_count, 0, WORLD_WORKERS - 1);
+    unsigned number = ++w->worker_count;
+    struct core_worker worker = {.port = &w->workers[number], .id = SLICE("worker"), .transport = SLICE("test")};
+    int err = core_worker_attach(w->core, w->now, &worker, &w->workers[number]);
+    if (err != 0) return err;
+    struct slice rest = slice_of(services);
+    while (err == 0 && rest.p)
+        err = core_worker_offer(w->core, w->now, w->workers[number], slice_next(&rest, ','));
+    core_worker_slots(w->core, w->now, w->workers[number], n);
+    act(w);
+    return err;
+}
+
+void leave(struct world *w, unsigned worker) {
+    core_worker_gone(w->core, w->now, w->workers[worker]);
+    act(w);
+}
+
+void slots(struct world *w, unsigned worker, unsigned n) {
+    core_worker_slots(w->core, w->now, w->workers[worker], n);
+    act(w);
+}
+
+bool answer(struct world *w, char request) {
+    struct world_request *r = named(w, request);
+    struct requester *asked = core_job_answer(w->core, w->now, r->worker, r->job);
+    if (asked) assert_ptr_equal(asked, &r->requester);
+    act(w);
+    return asked != NULL;
+}
+
+void done(struct world *w, char request) {
+    struct world_request *r = named(w, request);
+    core_job_done(w->core, w->now, r->worker, r->job);
+    act(w);
+}
+
+void slot_free(struct world *w, char request) {
+    struct world_request *r = named(w, request);
+    core_slot_free(w->core, w->now, r->worker, r->job);
+    act(w);
+}
+
+void finish(struct world *w, char request) {
+    struct world_request r = *named(w, request);
+    assert_true(answer(w, request));
+    core_job_done(w->core, w->now, r.worker, r.job);
+    core_slot_free(w->core, w->now, r.worker, r.job);
+    act(w);
+}
+
+void lose(struct world *w, char request) {
+    struct world_request *r = named(w, request);
+    core_job_lost(w->core, w->now, r->worker, r->job);
+    act(w);
+}
+
+void hand_back(struct world *w, char request) {
+    struct world_request *r = named(w, request);
+    core_job_handed_back(w->core, w->now, r->worker, r->job);
+    act(w);
+}
+
+int forward(struct world *w, char request, const char *service) {
+    struct world_request r = *named(w, request);
+    struct world_message *m = message(w);
+    int err = core_job_forward(w->core, w->now, r.worker, r.job, slice_of(service), m, 100);
+    if (err != 0) m->in_core = false;
+    core_slot_free(w->core, w->now, r.worker, r.job);
+    act(w);
+    return err;
+}
+
+void give_up(struct world *w, char request) {
+    core_cancel(w->core, w->now, named(w, request)->id, CORE_CLIENT_GONE);
+    act(w);
+}
+
+/* Time passes as a loop would let it: the core is called when it asks for it. */
+void pass(struct world *w, uint64_t ms) {
+    uint64_t end = w->now + ms * 1000;
+    for (uint64_t next; (next = core_next_time(w->core)) <= end;) {
+        assert_true(next > w->now); /* it never asks for a time again */
+        w->now = next;
+        core_tick(w->core, w->now);
+        act(w);
+    }
+    w->now = end;
+    core_tick(w->core, w->now);
+    act(w);
+}
+
+/* ---- looking ---- */
+
+struct core_stats world_stats(const struct world *w) {
+    struct core_stats s;
+    core_stats(w->core, &s);
+    return s;
+}
+
+struct core_service_view world_service(const struct world *w, const char *name) {
+    struct core_service_view v;
+    for (uint32_t cursor = 0; core_service_next(w->core, &cursor, &v);)
+        if (slice_eq(v.name, slice_of(name))) return v;
+    fail_msg("no service %s", name);
+    return v;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include <time.h>
+
+static void clocks(void **state) {
+    (void)state;
+    uint64_t ns = clock_mono_ns(), ms = clock_mono_ms(), later = clock_mono_ns();
+    assert_in_range(ms, ns / 1000000, later / 1000000);
+    for (int i = 0; i < 10000; i++) {
+        uint64_t now = clock_mono_ns();
+        assert_true(now >= later);
+        later = now;
+    }
+    struct timespec before, after;
+    clock_gettime(CLOCK_REALTIME, &before);
+    uint64_t unix_ms = clock_unix_ms();
+    clock_gettime(CLOCK_REALTIME, &after);
+    assert_true(unix_ms / 1000 >= (uint64_t)before.tv_sec);
+    assert_true(unix_ms / 1000 <= (uint64_t)after.tv_sec);
+    /* the milliseconds pass too */
+    uint64_t start = clock_mono_ms();
+    nanosleep(&(struct timespec){0, 5000000}, NULL);
+    assert_true(clock_mono_ms() - start >= 4);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(clocks)};
+    return cmocka_run_group_tests_name("base/clock", tests, NULL, NULL);
+}
