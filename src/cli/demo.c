@@ -240,7 +240,9 @@ static int judge(struct demo *d, int err, const struct load_result *r) {
     int status = check_fleet(d);
     if (status >= 0) return status;
     d->interrupted = interrupted;
-    if (d->interrupted) return cli_fail(d->cli, CLI_FAILED, "interrupted");
+    if (d->interrupted)
+        return cli_fail(d->cli, CLI_FAILED, "interrupted after %llu answers",
+                        (unsigned long long)r->answered);
     if (err) return cli_fail(d->cli, CLI_FAILED, "cannot connect to the hub at %s", d->listen);
     if (failed)
         return cli_fail(
@@ -294,8 +296,8 @@ static int ask(struct demo *d) {
     let_signals_in(false);
     running = NULL;
     cli_progress_end();
-    print_result(d, load_result(load));
     int status = judge(d, err, load_result(load));
+    if (status == CLI_OK) print_result(d, load_result(load));
     load_free(&load);
     return status;
 }

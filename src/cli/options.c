@@ -37,6 +37,7 @@ int cli_fail(struct cli *cli, int status, const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    fflush(stdout); /* what was printed before comes before */
     if (cli->log.json)
         log_event(&cli->log, LOG_ERROR, "failed", "%s", text);
     else

@@ -47,7 +47,10 @@ static void cell_text(const struct column *c, const json_t *row, char *to, size_
         cli_number((uint64_t)json_integer_value(v), to, size);
         break;
     case 'm':
-        cli_time((uint64_t)(json_number_value(v) * 1e6), to, size);
+        if (json_number_value(v) > 0)
+            cli_time((uint64_t)(json_number_value(v) * 1e6), to, size);
+        else
+            snprintf(to, size, "0");
         break;
     case 't':
         snprintf(to, size, "%.0f s", json_number_value(v));

@@ -152,13 +152,14 @@ void core_request_timer(struct core *core, struct request *r) {
     const struct job *job = r->job;
     struct service *s = job->service;
     uint64_t queue_time = s->config.queue_time_us;
+    uint64_t now = core->now / 1000 * 1000; /* when it rings must not show in what happens */
     struct failure why = {.service = s->name};
-    if (r->deadline && r->deadline <= core->now) {
+    if (r->deadline && r->deadline <= now) {
         core->stats.rejected_deadline++;
         why.error = WEIR_EDEADLINE;
         core_request_drop_job(core, r, CORE_DEADLINE);
         core_request_fail(core, r, &why);
-    } else if (job->state == CORE_QUEUED && queue_time && core_time_add(job->queued_at, queue_time) <= core->now) {
+    } else if (job->state == CORE_QUEUED && queue_time && core_time_add(job->queued_at, queue_time) <= now) {
         core->stats.rejected_queue_time++;
         why.error = WEIR_EQUEUETIME;
         why.retry_after_s = core_limits_retry_after(s, core->now);

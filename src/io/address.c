@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <sys/un.h>
 
 static int copy(char *dst, size_t room, struct slice s) {
     if (s.n >= room || memchr(s.p, '\0', s.n)) return WEIR_EINVAL;
@@ -39,13 +40,27 @@ int io_address_parse(const char *text, struct io_address *ret) {
     return 0;
 }
 
-int io_address_resolve(const struct io_address *a, bool passive, struct sockaddr_storage *ret) {
+int io_address_resolve(const struct io_address *a, bool passive, unsigned index, struct sockaddr_storage *ret,
+                       socklen_t *ret_size) {
+    if (a->is_unix) {
+        struct sockaddr_un sa = {.sun_family = AF_UNIX};
+        if (index > 0) return WEIR_ECONNECT;
+        memcpy(sa.sun_path, a->path, sizeof(sa.sun_path));
+        memcpy(ret, &sa, sizeof(sa));
+        *ret_size = sizeof(sa);
+        return 0;
+    }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = (passive ? AI_PASSIVE : 0) | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
-    if (getaddrinfo(a->host[0] ? a->host : NULL, a->port, &hints, &list) != 0 || !list) return WEIR_ECONNECT;
-    memcpy(ret, list->ai_addr, list->ai_addrlen);
+    if (getaddrinfo(a->host[0] ? a->host : NULL, a->port, &hints, &list) != 0) return WEIR_ECONNECT;
+    const struct addrinfo *found = list;
+    while (found && index-- > 0) found = found->ai_next;
+    if (found) {
+        memcpy(ret, found->ai_addr, found->ai_addrlen);
+        *ret_size = found->ai_addrlen;
+    }
     freeaddrinfo(list);
-    return 0;
+    return found ? 0 : WEIR_ECONNECT;
 }
 
 void io_sockaddr_text(const struct sockaddr *sa, char *text, size_t size) {

@@ -84,7 +84,8 @@ static int bind_unix(struct listener *l, const struct io_address *a) {
 
 static int bind_tcp(struct listener *l, const struct io_address *a) {
     struct sockaddr_storage sa;
-    if (io_address_resolve(a, true, &sa) != 0) return UV_EAI_NONAME;
+    socklen_t size;
+    if (io_address_resolve(a, true, 0, &sa, &size) != 0) return UV_EAI_NONAME;
     return uv_tcp_bind(&l->u.tcp, (struct sockaddr *)&sa, 0);
 }
 

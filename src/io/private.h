@@ -10,8 +10,6 @@ enum { IO_LINGER_MS = 2000, IO_ROUNDS = 32 };
 /* Writes what has been gathered, as far as the kernel takes it. */
 void stream_write_out(struct stream *s);
 
-/* Resolves to a socket address: 0 or WEIR_ECONNECT. Blocks while a name is looked up. */
-int io_address_resolve(const struct io_address *a, bool passive, struct sockaddr_storage *ret);
 void io_sockaddr_text(const struct sockaddr *sa, char *text, size_t size);
 
 #endif

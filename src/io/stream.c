@@ -69,7 +69,8 @@ static void on_connect(uv_connect_t *req, int status) {
 
 int stream_connect(struct stream *s, const struct io_address *to, void (*done)(struct stream *s, int err)) {
     struct sockaddr_storage sa;
-    if (!to->is_unix && io_address_resolve(to, false, &sa) != 0) return WEIR_ECONNECT;
+    socklen_t size;
+    if (!to->is_unix && io_address_resolve(to, false, 0, &sa, &size) != 0) return WEIR_ECONNECT;
     struct connecting *c = malloc(sizeof(*c));
     if (!c) return WEIR_ENOMEM;
     c->stream = s;

@@ -85,6 +85,10 @@ struct io_address {
 };
 /* 0 or WEIR_EINVAL. */
 int io_address_parse(const char *text, struct io_address *ret);
+/* Resolves to a socket address, the index-th that the name has: 0, or WEIR_ECONNECT when there is none (any more). passive: to
+   listen on. Blocks while a name is looked up. */
+int io_address_resolve(const struct io_address *a, bool passive, unsigned index, struct sockaddr_storage *ret,
+                       socklen_t *ret_size);
 
 /* The caller's struct that embeds a stream, made for a new connection: set s->ops on a stream initialised
    by stream_init; returns NULL to refuse it. */

@@ -75,6 +75,10 @@ static void on_send(struct model *m, const struct core_action *a) {
     if (!(w->offers >> r->service & 1)) model_violated(m, CONTRACT, "the worker does not offer %s", s->name);
     if (!model_batched(m)) {
         if (!model_has_room(w)) model_violated(m, CONTRACT, "worker %llu has no room", NUMBER(w->id));
+        if (model_batched(m) && m->gone_since && r->place == WAITING) { /* it may have been handed out, and come back */
+            r->returned = true;
+            r->returned_at = m->now;
+        }
         if (model_overdue(m, r)) model_violated(m, IN_TIME, "sent after its queue time");
         check_turn(m, r);
         if (m->arrival == r) check_worker_choice(m, r, w);
@@ -113,7 +117,10 @@ static void on_fail(struct model *m, const struct core_action *a) {
     struct mrequest *r = request_of(m, a);
     if (!r) return;
     int error = a->why.error;
-    if (r->place == WAITING && error == WEIR_EQUEUETIME && model_batched(m) && model_overdue(m, r)) {
+    uint64_t queue_time = m->services[r->service].config.queue_time_us;
+    if (r->place == FAILING && error == WEIR_EQUEUETIME && r->maybe_overdue) {
+        r->error = error;
+    } else if (r->place == WAITING && error == WEIR_EQUEUETIME && queue_time && r->queued_at + queue_time <= m->now) {
         m->want.rejected_queue_time++;
         model_expect_fail(m, r, error, 0);
     } else if (r->place == WAITING && error == WEIR_ENOMEM && r->may_lack_memory) {
@@ -121,12 +128,12 @@ static void on_fail(struct model *m, const struct core_action *a) {
     }
     if (r->place != FAILING) {
         model_violated(m, error == WEIR_EDEADLINE || error == WEIR_EQUEUETIME ? IN_TIME : ONE_END,
-                       "request %llu failed without a reason: %s", NUMBER(r->id), weir_strerror(error));
+                       "request %llu failed without a reason: %s", NUMBER(r->id), model_error(error));
         return;
     }
     if (error != r->error || (r->status && a->why.status != r->status))
-        model_violated(m, ONE_END, "request %llu failed with \"%s\", not \"%s\"", NUMBER(r->id), weir_strerror(error),
-                       weir_strerror(r->error));
+        model_violated(m, ONE_END, "request %llu failed with \"%s\", not \"%s\"", NUMBER(r->id), model_error(error),
+                       model_error(r->error));
     const char *named = r->named[0] ? r->named : m->services[r->service].name;
     bool unnamed = m->lacking && a->why.service.n == 0;
     if (!slice_eq(a->why.service, slice_of(named)) && !unnamed)
@@ -147,7 +154,7 @@ void model_act(struct model *m) {
     while (core_next_action(m->core, &a)) {
         static const char *const kinds[] = {"nothing", "send", "cancel", "fail", "ended"};
         model_say(m, "    %s request %llu job %llu worker %llu %s", kinds[a.kind], NUMBER(a.request), NUMBER(a.job),
-                  NUMBER(a.worker), a.kind == CORE_FAIL ? weir_strerror(a.why.error) : "");
+                  NUMBER(a.worker), a.kind == CORE_FAIL ? model_error(a.why.error) : "");
         switch (a.kind) {
         case CORE_SEND: on_send(m, &a); break;
         case CORE_CANCEL: on_cancel(m, &a); break;
@@ -172,15 +179,18 @@ static void check_requests(struct model *m, struct sums *sums) {
     FOR_REQUESTS(m, r) {
         live++;
         if (r->place == FAILING || r->place == CUT)
-            model_violated(m, ONE_END, "request %llu was not told \"%s\"", NUMBER(r->id), weir_strerror(r->error));
+            model_violated(m, ONE_END, "request %llu was not told \"%s\"", NUMBER(r->id), model_error(r->error));
         if (!r->token->in_core) model_violated(m, CONTRACT, "the message of %llu was released", NUMBER(r->id));
         if ((r->place == AT_WORK || r->place == WAITING) && r->deadline && r->deadline <= m->now / 1000 * 1000)
             model_violated(m, IN_TIME, "request %llu outlives its deadline", NUMBER(r->id));
+        if (model_batched(m) && m->gone_since && r->place == WAITING) { /* it may have been handed out, and come back */
+            r->returned = true;
+            r->returned_at = m->now;
+        }
         if (model_overdue(m, r)) model_violated(m, IN_TIME, "request %llu outlives its queue time", NUMBER(r->id));
-        r->may_lack_memory = false;
+        r->may_lack_memory = r->maybe_overdue = false;
         if (r->place != WAITING) continue;
         if (model_batched(m)) r->unordered = true;
-        if (model_batched(m) && m->gone_since) r->returned = true;
         sums->services[r->service].queued++;
         sums->services[r->service].bytes += r->bytes;
         sums->services[r->service].fresh += !r->returned;
@@ -249,13 +259,14 @@ static void check_counters(struct model *m, const struct core_stats *got) {
 static void check_stats(struct model *m, const struct sums *sums) {
     struct core_stats got;
     core_stats(m->core, &got);
-    if (m->uncertain) { /* start from what the core says */
-        uint64_t client_gone = m->want.cancelled[0][CORE_CLIENT_GONE];
-        uint64_t gone = 0;
-        for (int p = 0; p < CORE_PHASES; p++) gone += got.cancelled[p][CORE_CLIENT_GONE];
-        m->want.rejected_queue_time += client_gone - gone;
-        m->want.failed += client_gone - gone;
-        m->want.cancelled[0][CORE_CLIENT_GONE] = gone;
+    if (m->uncertain) { /* start anew from what the core says */
+        m->want.failed = got.failed;
+        m->want.rejected_queue_time = got.rejected_queue_time;
+        m->want.rejected_deadline = got.rejected_deadline;
+        for (int c = 0; c < CORE_CAUSES; c++) {
+            m->want.cancelled[0][c] = 0;
+            for (int p = 0; p < CORE_PHASES; p++) m->want.cancelled[0][c] += got.cancelled[p][c];
+        }
         m->uncertain = false;
     }
     if (got.requests != m->live || got.queued != sums->queued || got.queued_bytes != sums->bytes ||

@@ -23,6 +23,16 @@ void model_say(const struct model *m, const char *format, ...) {
     putchar('\n');
 }
 
+const char *model_error(int error) {
+    switch (error) {
+#define TEXT(name, value, text, status, retryable)                                                                     \
+    case value: return text;
+        WEIR_ERRORS(TEXT)
+#undef TEXT
+    default: return "ok";
+    }
+}
+
 #define NUMBER(id) (unsigned long long)(id)
 
 /* ---- bookkeeping ---- */
@@ -153,13 +163,17 @@ static void begin(struct model *m, uint64_t now) {
     m->calls++;
     m->arrival = NULL;
     FOR_WORKERS(m, w) {
-        if (w->gate_until && w->gate_until <= m->now) w->gate_until = 0;
+        if (!w->gate_until || w->gate_until > m->now) continue;
+        w->gate_until = 0;
+        m->calls++; /* what it takes on is a call's worth of its own */
     }
     FOR_REQUESTS(m, r) {
         if (r->place != WAITING && r->place != AT_WORK) continue;
+        bool overdue = model_overdue(m, r);
+        if (overdue && model_batched(m)) m->uncertain = r->maybe_overdue = true;
         if (r->deadline && r->deadline <= ms_floor(m->now)) {
             time_out(m, r);
-        } else if (!model_batched(m) && model_overdue(m, r)) {
+        } else if (overdue && !model_batched(m)) {
             m->want.rejected_queue_time++;
             model_expect_fail(m, r, WEIR_EQUEUETIME, 0);
         }
@@ -230,7 +244,7 @@ static void compare_submit(struct model *m, const struct marrival *a, int s, int
         compare_full(m, err, (unsigned)s, a->bytes);
         return;
     }
-    if (err != want) model_violated(m, CONTRACT, "submit said %s", weir_strerror(err));
+    if (err != want) model_violated(m, CONTRACT, "submit said %s", model_error(err));
 }
 
 void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
@@ -249,7 +263,7 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     uint64_t id = 0;
     int s = model_service(m, request.service), err = core_submit(m->core, now, &request, &id, &why);
     model_say(m, "%llu submit %s p%u%s%s -> %llu %s", NUMBER(m->now), a->service, a->priority,
-              a->idempotent ? " idempotent" : "", a->deadline ? " deadline" : "", NUMBER(id), weir_strerror(err));
+              a->idempotent ? " idempotent" : "", a->deadline ? " deadline" : "", NUMBER(id), model_error(err));
     compare_submit(m, a, s, err);
     if (err != 0) {
         t->in_core = false;
@@ -281,11 +295,8 @@ void model_cancel(struct model *m, uint64_t now, uint64_t request) {
     core_cancel(m->core, now, request, CORE_CLIENT_GONE);
     FOR_REQUESTS(m, r) {
         if (r->id != request) continue;
-        if (r->place == WAITING || r->place == AT_WORK || r->place == REPLYING) {
-            /* Batched, its queue time may have ended it just before. */
-            if (r->place == WAITING && model_overdue(m, r)) m->uncertain = true;
+        if (r->place == WAITING || r->place == AT_WORK || r->place == REPLYING)
             m->want.cancelled[0][CORE_CLIENT_GONE]++;
-        }
         if (r->lease) expect_cancel(r, CORE_CLIENT_GONE);
         model_request_end(r, m);
         return;
@@ -297,10 +308,13 @@ void model_define(struct model *m, unsigned service, const struct core_service_c
     int err = core_service_define(m->core, slice_of(m->services[service].name), config);
     bool full = !m->services[service].known && known_services(m) >= m->config.max_services;
     if (err == WEIR_ENOMEM && m->lacking) return;
-    if (err != (full ? WEIR_EFULL : 0)) model_violated(m, CONTRACT, "define said %s", weir_strerror(err));
+    if (err != (full ? WEIR_EFULL : 0)) model_violated(m, CONTRACT, "define said %s", model_error(err));
     if (err != 0) return;
     m->services[service].known = true;
     m->services[service].config = *config;
+    FOR_REQUESTS(m, r) { /* a lower bound holds for what comes */
+        if (r->service == service) r->returned = true;
+    }
 }
 
 /* ---- workers ---- */
@@ -312,12 +326,12 @@ void model_attach(struct model *m, uint64_t now) {
     struct core_worker worker = {.port = w, .id = SLICE("w"), .labels = SLICE("k=v"), .transport = SLICE("sim")};
     uint64_t id = 0;
     int err = core_worker_attach(m->core, now, &worker, &id);
-    model_say(m, "%llu attach -> %llu %s", NUMBER(m->now), NUMBER(id), weir_strerror(err));
+    model_say(m, "%llu attach -> %llu %s", NUMBER(m->now), NUMBER(id), model_error(err));
     unsigned count = 0;
     FOR_WORKERS(m, other) count++;
     int want = m->draining ? WEIR_EDRAINING : count >= m->config.max_workers ? WEIR_ETOOMANY : 0;
     if (err == WEIR_ENOMEM && want == 0 && m->lacking) return;
-    if (err != want) model_violated(m, CONTRACT, "attach said %s", weir_strerror(err));
+    if (err != want) model_violated(m, CONTRACT, "attach said %s", model_error(err));
     if (err != 0) return;
     *w = (struct mworker){.id = id};
     m->want.workers_attached++;
@@ -327,14 +341,14 @@ void model_offer(struct model *m, uint64_t now, struct mworker *w, unsigned serv
     begin(m, now);
     struct mservice *s = &m->services[service];
     int err = core_worker_offer(m->core, now, w->id, slice_of(s->name));
-    model_say(m, "%llu offer %llu %s -> %s", NUMBER(m->now), NUMBER(w->id), s->name, weir_strerror(err));
+    model_say(m, "%llu offer %llu %s -> %s", NUMBER(m->now), NUMBER(w->id), s->name, model_error(err));
     if (err == WEIR_ENOMEM && m->lacking) {
         if (core_service_known(m->core, slice_of(s->name)) != s->known)
             model_violated(m, CONTRACT, "an offer that failed for lack of memory has had an effect");
         return;
     }
     int want = !s->known && known_services(m) >= m->config.max_services ? WEIR_EFULL : 0;
-    if (err != want) model_violated(m, CONTRACT, "offer said %s", weir_strerror(err));
+    if (err != want) model_violated(m, CONTRACT, "offer said %s", model_error(err));
     if (err != 0) return;
     if (!s->known) s->config = m->config.service;
     s->known = true;
@@ -403,6 +417,7 @@ void model_gone(struct model *m, uint64_t now, uint64_t worker) {
 
 void model_started(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
     begin(m, now);
+    model_say(m, "%llu started %llu %llu", NUMBER(m->now), NUMBER(worker), NUMBER(job));
     core_job_started(m->core, now, worker, job);
     (void)lease_of(m, worker, job);
 }
@@ -443,7 +458,7 @@ static void compare_forward(struct model *m, const struct mrequest *r, int s, si
     if (want == 0 && (err == 0 || err == WEIR_EFULL))
         compare_full(m, err, (unsigned)s, bytes);
     else if (err != want)
-        model_violated(m, want == WEIR_EHOPS ? LIMITS : CONTRACT, "forward said %s", weir_strerror(err));
+        model_violated(m, want == WEIR_EHOPS ? LIMITS : CONTRACT, "forward said %s", model_error(err));
 }
 
 void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service, size_t bytes,
@@ -451,13 +466,13 @@ void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job,
     begin(m, now);
     struct token *t = token_new(m);
     int err = core_job_forward(m->core, now, worker, job, slice_of(service), t, bytes);
-    model_say(m, "%llu forward %llu %llu %s -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), service, weir_strerror(err));
+    model_say(m, "%llu forward %llu %llu %s -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), service, model_error(err));
     if (err != 0) t->in_core = false;
     struct mlease *l = lease_of(m, worker, job);
     struct mrequest *r = l ? l->r : NULL;
     if (!r || r->place != AT_WORK) {
         m->want.late += l != NULL;
-        if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late forward said %s", weir_strerror(err));
+        if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late forward said %s", model_error(err));
         return;
     }
     int s = model_service(m, slice_of(service));
@@ -543,7 +558,7 @@ void model_fail(struct model *m, uint64_t now, uint64_t worker, uint64_t job, in
 
 void model_tick(struct model *m, uint64_t now) {
     begin(m, now);
-    model_say(m, "%llu tick", NUMBER(m->now));
+    model_say(m, "%llu tick; next %llu", NUMBER(m->now), NUMBER(core_next_time(m->core)));
     core_tick(m->core, now);
 }
 

@@ -57,6 +57,7 @@ struct mrequest {
     int error; /* of the FAIL due */
     unsigned status;
     bool may_lack_memory; /* ENOMEM is fine instead */
+    bool maybe_overdue;   /* batched: its queue time has passed, unless it had been handed out before */
     char named[32];       /* service in the failure, when it is none of ours */
 };
 
@@ -96,7 +97,7 @@ struct model {
     bool draining, lacking, verbose;
     unsigned calls;  /* since model_act */
     bool gone_since; /* a worker went away since model_act */
-    bool uncertain;  /* counters cannot be told this time */
+    bool uncertain;  /* so the counters of ends cannot be told this time */
     struct mservice services[SERVICES];
     struct mworker workers[WORKERS];
     struct mlease leases[LEASES];
@@ -153,6 +154,7 @@ void model_check(struct model *m, bool deep);
 /* For model.c and check.c. */
 void model_violated(struct model *m, enum invariant which, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void model_say(const struct model *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+const char *model_error(int error);
 int model_service(const struct model *m, struct slice name);
 bool model_batched(const struct model *m);
 bool model_has_room(const struct mworker *w);

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /status: what the hub holds now, as JSON (docs/protocol.md "Admin"). */
+#include "hub/private.h"
+#include "weir/weir.h"
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { JOBS_SHOWN = 1000 };
+
+/* Text from outside may be no UTF-8, which JSON must be. */
+static json_t *text(struct slice s) {
+    json_t *value = json_stringn(s.p ? s.p : "", s.n);
+    if (value) return value;
+    char *clean = malloc(s.n + 1);
+    if (!clean) return NULL;
+    for (size_t i = 0; i < s.n; i++) clean[i] = (unsigned char)s.p[i] < 0x80 ? s.p[i] : '?';
+    value = json_stringn(clean, s.n);
+    free(clean);
+    return value;
+}
+
+static json_t *number(uint64_t n) {
+    return json_integer((json_int_t)n);
+}
+
+static json_t *services(const struct hub *h) {
+    json_t *list = json_array();
+    struct core_service_view v;
+    for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &v);)
+        json_array_append_new(list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:f}", "name", text(v.name),
+                                              "queued", number(v.queued), "queued_bytes", number(v.queued_bytes),
+                                              "running", number(v.running), "workers", number(v.workers), "slots",
+                                              number(v.slots), "submitted", number(v.submitted), "dispatched",
+                                              number(v.dispatched), "done", number(v.done), "oldest_wait_ms",
+                                              (double)v.oldest_wait_us / 1000, "rate_per_s",
+                                              (double)v.done_per_s_milli / 1000));
+    return list;
+}
+
+static json_t *offered(const struct hub *h, uint64_t worker) {
+    json_t *list = json_array();
+    struct slice name;
+    for (uint32_t cursor = 0; core_worker_service_next(h->core, worker, &cursor, &name);)
+        json_array_append_new(list, text(name));
+    return list;
+}
+
+static json_t *workers(const struct hub *h, uint64_t now) {
+    json_t *list = json_array();
+    struct core_worker_view v;
+    for (uint32_t cursor = 0; core_worker_next(h->core, &cursor, &v);)
+        json_array_append_new(
+            list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:f,s:o}", "id", text(v.id), "address", text(v.address),
+                            "transport", text(v.transport), "labels", text(v.labels), "services", offered(h, v.worker),
+                            "slots", number(v.slots), "running", number(v.running), "draining", v.draining,
+                            "attached_s", (double)(now - v.attached_us) / 1e6, "dispatched", number(v.dispatched)));
+    return list;
+}
+
+static json_t *worker_name(const struct hub *h, uint64_t worker) {
+    struct core_worker_view v;
+    for (uint32_t cursor = 0; worker && core_worker_next(h->core, &cursor, &v);)
+        if (v.worker == worker) return text(v.id);
+    return json_null();
+}
+
+static json_t *jobs(const struct hub *h, uint64_t now) {
+    static const char *const states[] = {"queued", "running", "answering", "leaving"};
+    json_t *list = json_array();
+    struct core_job_view v;
+    size_t shown = 0;
+    for (uint32_t cursor = 0; shown < JOBS_SHOWN && core_job_next(h->core, &cursor, &v); shown++) {
+        char id[24];
+        int n = snprintf(id, sizeof(id), "%llx", (unsigned long long)v.job);
+        json_array_append_new(list, json_pack("{s:o,s:o,s:o,s:s,s:i,s:i,s:i,s:f}", "job",
+                                              text((struct slice){id, (size_t)n}), "service", text(v.service), "worker",
+                                              worker_name(h, v.worker), "state", states[v.state], "hop", (int)v.hop,
+                                              "attempt", (int)v.attempt, "priority", (int)v.priority, "age_ms",
+                                              (double)(now - v.queued_at) / 1000));
+    }
+    return list;
+}
+
+static int append(const char *bytes, size_t n, void *out) {
+    return buffer_append(out, bytes, n);
+}
+
+int hub_status_json(const struct hub *h, struct buffer *out) {
+    uint64_t now = io_now_us((struct io_loop *)(uintptr_t)&h->loop);
+    struct core_stats s;
+    core_stats(h->core, &s);
+    json_t *root = json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version", weir_version(), "uptime_s",
+                             (double)(now - h->started_us) / 1e6, "draining", s.draining, "requests",
+                             number(s.requests), "queued", number(s.queued), "queued_bytes", number(s.queued_bytes),
+                             "running", number(s.running), "workers", number(s.workers), "slots", number(s.slots),
+                             "services", services(h), "workers_list", workers(h, now), "jobs", jobs(h, now));
+    int err = root ? json_dump_callback(root, append, out, JSON_COMPACT) : -1;
+    json_decref(root);
+    return err == 0 ? buffer_append(out, "\n", 1) : WEIR_ENOMEM;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A job as its handler sees it: the request. The head is written before the handler starts and only read afterwards;
+   the body is shared with the leader, under the worker's lock. */
+#include "lib/worker.h"
+#include <stdlib.h>
+#include <time.h>
+
+struct weir_job *job_new(struct uplink *l, int32_t stream) {
+    struct weir_job *job = malloc(sizeof(*job));
+    if (!job) return NULL;
+    memset(job, 0, offsetof(struct weir_job, room));
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&job->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    arena_init(&job->arena, WORKER_HEAD_MAX, job->room, sizeof(job->room));
+    job->worker = l->worker;
+    job->link = l;
+    job->stream = stream;
+    job->has_stream = job->handled = true; /* no handler yet */
+    job->began_ms = worker_now_ms();
+    list_init(&job->ready);
+    list_push_back(&l->jobs, &job->link_node);
+    l->worker->streams++;
+    return job;
+}
+
+void job_cancel(struct weir_job *job) {
+    __atomic_store_n(&job->cancelled, 1, __ATOMIC_RELEASE);
+    pthread_cond_signal(&job->changed);
+}
+
+void job_release(struct weir_job *job) {
+    if (job->has_stream || !job->handled) return;
+    arena_fini(&job->arena);
+    buffer_fini(&job->body);
+    buffer_fini(&job->gathered);
+    buffer_fini(&job->out);
+    pthread_cond_destroy(&job->changed);
+    free(job);
+}
+
+static const char *known(const struct weir_job *job, enum head_name id) {
+    const char *value = head_get(&job->head, id).p;
+    return value ? value : "";
+}
+
+const char *weir_job_id(const weir_job *job) {
+    return known(job, HEAD_WEIR_JOB);
+}
+
+const char *weir_job_service(const weir_job *job) {
+    return job->service->name;
+}
+
+const char *weir_job_method(const weir_job *job) {
+    return job->head.method.p ? job->head.method.p : "";
+}
+
+const char *weir_job_target(const weir_job *job) {
+    return job->head.target.p ? job->head.target.p : "";
+}
+
+const char *weir_job_path(const weir_job *job) {
+    struct weir_job *j = (struct weir_job *)(uintptr_t)job;
+    struct slice target = job->head.target;
+    const char *question = target.n ? memchr(target.p, '?', target.n) : NULL;
+    if (!question) return weir_job_target(job);
+    struct slice path = arena_copy(&j->arena, (struct slice){target.p, (size_t)(question - target.p)});
+    return path.p ? path.p : "";
+}
+
+const char *weir_job_header(const weir_job *job, const char *name) {
+    return head_get_name(&job->head, slice_of(name)).p;
+}
+
+int weir_job_header_at(const weir_job *job, size_t index, const char **ret_name, const char **ret_value) {
+    if (index >= job->head.count) return WEIR_ENOTFOUND;
+    *ret_name = job->head.fields[index].name;
+    *ret_value = job->head.fields[index].value;
+    return 0;
+}
+
+static unsigned number(const struct weir_job *job, enum head_name id) {
+    uint64_t n = 0;
+    return slice_u64(head_get(&job->head, id), &n) ? (unsigned)n : 0;
+}
+
+unsigned weir_job_hop(const weir_job *job) {
+    return number(job, HEAD_WEIR_HOP);
+}
+
+unsigned weir_job_attempt(const weir_job *job) {
+    return number(job, HEAD_WEIR_ATTEMPT);
+}
+
+int64_t weir_job_time_left(const weir_job *job) {
+    uint64_t left;
+    if (!slice_u64(head_get(&job->head, HEAD_WEIR_DEADLINE_MS), &left)) return -1;
+    uint64_t passed = worker_now_ms() - job->began_ms;
+    return passed < left ? (int64_t)(left - passed) : 0;
+}
+
+const char *weir_job_query(weir_job *job, const char *name) {
+    struct slice target = job->head.target, wanted = slice_of(name);
+    const char *question = target.n ? memchr(target.p, '?', target.n) : NULL;
+    if (!question) return NULL;
+    struct slice rest = {question + 1, target.n - (size_t)(question + 1 - target.p)};
+    while (rest.p) {
+        struct slice pair = slice_next(&rest, '&');
+        const char *equals = pair.n ? memchr(pair.p, '=', pair.n) : NULL;
+        struct slice key = {pair.p, equals ? (size_t)(equals - pair.p) : pair.n};
+        struct slice value = {equals ? equals + 1 : "", equals ? pair.n - key.n - 1 : 0};
+        char *text = arena_bytes(&job->arena, key.n + 1);
+        ptrdiff_t n = text ? slice_percent_decode(key, true, text) : -1;
+        if (n < 0 || !slice_eq((struct slice){text, (size_t)n}, wanted)) continue;
+        text = arena_bytes(&job->arena, value.n + 1);
+        n = text ? slice_percent_decode(value, true, text) : -1;
+        if (n < 0) return NULL;
+        text[n] = '\0';
+        return text;
+    }
+    return NULL;
+}
+
+int weir_job_query_u64(weir_job *job, const char *name, uint64_t *ret_value) {
+    const char *text = weir_job_query(job, name);
+    if (!text) return WEIR_ENOTFOUND;
+    return slice_u64(slice_of(text), ret_value) ? 0 : WEIR_EINVAL;
+}
+
+int weir_job_cancelled(const weir_job *job) {
+    return __atomic_load_n(&job->cancelled, __ATOMIC_ACQUIRE);
+}
+
+int weir_job_wait(weir_job *job, unsigned ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    struct weir_worker *w = job->worker;
+    pthread_mutex_lock(&w->lock);
+    int timed_out = 0;
+    while (!job->cancelled && !timed_out) timed_out = pthread_cond_timedwait(&job->changed, &w->lock, &until);
+    pthread_mutex_unlock(&w->lock);
+    return weir_job_cancelled(job) ? WEIR_ECANCELLED : 0;
+}
+
+/* Under the lock: gives the hub room for as much as was read. */
+static void consumed(struct weir_job *job, size_t n) {
+    buffer_consume(&job->body, n);
+    if (!job->link) return;
+    (void)nghttp2_session_consume_stream(job->link->session, job->stream, n);
+    if (nghttp2_session_want_write(job->link->session)) uplink_flush(job->link);
+}
+
+ptrdiff_t weir_job_body_read(weir_job *job, void *bytes, size_t size) {
+    struct weir_worker *w = job->worker;
+    pthread_mutex_lock(&w->lock);
+    while (buffer_size(&job->body) == 0 && !job->body_ended && !job->body_cut && !job->cancelled)
+        pthread_cond_wait(&job->changed, &w->lock);
+    size_t n = buffer_size(&job->body);
+    if (n > size) n = size;
+    ptrdiff_t result = (ptrdiff_t)n;
+    if (job->body_cut)
+        result = WEIR_ECUT;
+    else if (n == 0 && !job->body_ended)
+        result = WEIR_ECANCELLED;
+    if (result > 0) {
+        memcpy(bytes, buffer_slice(&job->body).p, n);
+        consumed(job, n);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return result;
+}
+
+int weir_job_body(weir_job *job, const char **ret_body, size_t *ret_size) {
+    enum { PIECE = 64 * 1024 };
+    size_t limit = job->worker->max_body;
+    struct buffer *b = &job->gathered;
+    for (;;) {
+        char *room = buffer_reserve(b, PIECE + 1);
+        if (!room) return WEIR_ENOMEM;
+        ptrdiff_t n = weir_job_body_read(job, room, PIECE);
+        if (n < 0) return (int)n;
+        room[n] = '\0';
+        if (n == 0) break;
+        buffer_commit(b, (size_t)n);
+        if (buffer_size(b) > limit) return WEIR_ETOOBIG;
+    }
+    *ret_body = b->data + b->start;
+    *ret_size = buffer_size(b);
+    return 0;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker's options and its life; the work itself is in pool.c. */
+#include "lib/worker.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/random.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+uint64_t worker_now_ms(void) {
+    return clock_mono_ms();
+}
+
+void worker_log(struct weir_worker *w, const char *format, ...) {
+    if (!w->log) return;
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    w->log(w->log_arg, line);
+}
+
+void worker_wake(struct weir_worker *w) {
+    uint64_t one = 1;
+    ssize_t n = write(w->wake_fd, &one, sizeof(one));
+    (void)n; /* a full counter wakes too */
+}
+
+static int add_link(struct weir_worker *w, struct slice address, int fd) {
+    struct uplink *more = realloc(w->links, (w->link_count + 1) * sizeof(*more));
+    if (!more) return WEIR_ENOMEM;
+    w->links = more;
+    struct uplink *l = &more[w->link_count];
+    *l = (struct uplink){.worker = w, .fd = fd, .given = fd >= 0, .state = fd >= 0 ? UPLINK_CONNECTING : UPLINK_WAITING};
+    l->name = strndup(address.p, address.n);
+    if (!l->name) return WEIR_ENOMEM;
+    w->link_count++;
+    return fd < 0 && io_address_parse(l->name, &l->address) != 0 ? WEIR_EINVAL : 0;
+}
+
+static int add_links(struct weir_worker *w, const weir_worker_options *o) {
+    if (o->fd > 0) return add_link(w, SLICE("socket"), o->fd);
+    struct slice rest = slice_of(o->hub && *o->hub ? o->hub : "127.0.0.1:8081");
+    int err = 0;
+    while (rest.p && err == 0) err = add_link(w, slice_next(&rest, ','), -1);
+    return err;
+}
+
+static char *copy_or_empty(const char *text) {
+    return strdup(text ? text : "");
+}
+
+static char *default_id(void) {
+    char host[200] = "worker", *id = NULL;
+    (void)gethostname(host, sizeof(host) - 1);
+    return asprintf(&id, "%s-%d", host, (int)getpid()) < 0 ? NULL : id;
+}
+
+static int init(struct weir_worker *w, const weir_worker_options *o) {
+    w->max_slots = w->slots = o->slots ? o->slots : 1;
+    w->drain_ms = o->drain_ms ? o->drain_ms : 28000;
+    w->max_body = o->max_body ? o->max_body : 1024 * 1024;
+    w->log = o->log;
+    w->log_arg = o->log_arg;
+    if (w->max_slots > WORKER_SLOTS_MAX) return WEIR_EINVAL;
+    if (o->id && !text_is_field_value(slice_of(o->id))) return WEIR_EINVAL;
+    if (o->labels && !text_is_field_value(slice_of(o->labels))) return WEIR_EINVAL;
+    if (o->token && !text_is_field_value(slice_of(o->token))) return WEIR_EINVAL;
+    w->id = o->id ? strdup(o->id) : default_id();
+    w->labels = copy_or_empty(o->labels);
+    w->token = copy_or_empty(o->token);
+    if (!w->id || !w->labels || !w->token) return WEIR_ENOMEM;
+    w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->wake_fd < 0 || random_entropy(&w->random) != 0) return WEIR_EIO;
+    return add_links(w, o);
+}
+
+int weir_worker_open(const weir_worker_options *options, weir_worker **ret_worker) {
+    struct weir_worker *w = calloc(1, sizeof(*w));
+    if (!w) return WEIR_ENOMEM;
+    w->magic = WORKER_MAGIC;
+    w->wake_fd = w->signal_fd = -1;
+    list_init(&w->ready);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->followers, NULL);
+    pthread_cond_init(&w->guard, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    int err = init(w, options);
+    if (err != 0) {
+        if (options->fd > 0 && w->link_count) w->links[0].fd = -1; /* stays the caller's */
+        weir_worker_free(&w);
+        return err;
+    }
+    for (size_t i = 0; i < w->link_count; i++) list_init(&w->links[i].jobs);
+    *ret_worker = w;
+    return 0;
+}
+
+weir_worker *weir_worker_new(const weir_worker_options *options) {
+    weir_worker *w = NULL;
+    return weir_worker_open(options, &w) == 0 ? w : NULL;
+}
+
+int weir_worker_offer(weir_worker *w, const char *name, weir_handler *handler, void *arg) {
+    MAGIC_CHECK(w, WORKER_MAGIC);
+    if (!handler || !text_is_service(slice_of(name))) return WEIR_EINVAL;
+    struct service *more = realloc(w->services, (w->service_count + 1) * sizeof(*more));
+    if (!more) return WEIR_ENOMEM;
+    w->services = more;
+    char *copy = strdup(name);
+    if (!copy) return WEIR_ENOMEM;
+    more[w->service_count++] = (struct service){.name = copy, .handler = handler, .arg = arg};
+    return 0;
+}
+
+int weir_worker_serve(weir_worker *w) {
+    MAGIC_CHECK(w, WORKER_MAGIC);
+    if (w->service_count == 0) return WEIR_ESTATE;
+    return pool_run(w);
+}
+
+int weir_worker_run(weir_worker *w) {
+    sigset_t ours, before;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGTERM);
+    sigaddset(&ours, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &ours, &before);
+    w->signal_fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+    int err = w->signal_fd < 0 ? WEIR_EIO : weir_worker_serve(w);
+    if (w->signal_fd >= 0) close(w->signal_fd);
+    w->signal_fd = -1;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err;
+}
+
+void weir_worker_stop(weir_worker *w) {
+    __atomic_add_fetch(&w->stops, 1, __ATOMIC_RELEASE);
+    worker_wake(w);
+}
+
+int weir_worker_set_slots(weir_worker *w, unsigned slots) {
+    MAGIC_CHECK(w, WORKER_MAGIC);
+    if (slots > w->max_slots) return WEIR_EINVAL;
+    pthread_mutex_lock(&w->lock);
+    w->slots = slots;
+    for (size_t i = 0; i < w->link_count; i++) session_announce(&w->links[i]);
+    worker_wake(w);
+    pthread_mutex_unlock(&w->lock);
+    return 0;
+}
+
+void weir_worker_free(weir_worker **worker) {
+    if (!worker || !*worker) return;
+    struct weir_worker *w = *worker;
+    *worker = NULL;
+    for (size_t i = 0; i < w->link_count; i++) {
+        struct uplink *l = &w->links[i];
+        if (l->fd >= 0) close(l->fd);
+        buffer_fini(&l->in);
+        buffer_fini(&l->out);
+        free(l->name);
+    }
+    for (size_t i = 0; i < w->service_count; i++) free(w->services[i].name);
+    if (w->wake_fd >= 0) close(w->wake_fd);
+    pthread_cond_destroy(&w->followers);
+    pthread_cond_destroy(&w->guard);
+    pthread_mutex_destroy(&w->lock);
+    free(w->links);
+    free(w->services);
+    free(w->id);
+    free(w->labels);
+    free(w->token);
+    w->magic = 0;
+    free(w);
+}
