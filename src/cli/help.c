@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `weir help`: from the tables of commands and keys, for terminals and (--markdown) for docs/. */
 #include "cli/cli.h"
+#include "hub/metrics.h"
 
 #include <stdio.h>
 #include <weir/weir.h>
 
 const struct cli_option help_options[] = {
-    {"markdown", 0, "configuration|commands", "write a page of the documentation"},
+    {"markdown", 0, "configuration|commands|metrics", "write a page of the documentation"},
     {0},
 };
 
@@ -218,6 +219,13 @@ int cmd_help(struct cli *cli) {
     if (status >= 0) return status;
     if (h.markdown && strcmp(h.markdown, "configuration") == 0) {
         markdown_configuration();
+    } else if (h.markdown && strcmp(h.markdown, "metrics") == 0) {
+        struct buffer page;
+        buffer_init(&page);
+        int err = hub_metrics_markdown(&page);
+        printf("%.*s", SLICE_ARG(buffer_slice(&page)));
+        buffer_fini(&page);
+        return err == 0 ? 0 : 1;
     } else if (h.markdown && strcmp(h.markdown, "commands") == 0) {
         markdown_commands();
     } else if (h.markdown) {

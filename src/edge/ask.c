@@ -214,7 +214,8 @@ ptrdiff_t ask_body(struct ask *a, struct slice data) {
         return n;
     }
     a->bytes_in += payload.n;
-    if (a->bytes_in > c->edge->config.max_body + c->edge->config.max_head) {
+    a->body_in += payload.n;
+    if (a->body_in > c->edge->config.max_body) {
         refuse_body(a, WEIR_ETOOBIG, "the body is over max-body");
         return WEIR_ETOOBIG;
     }

@@ -54,7 +54,7 @@ struct ask {
     struct conn *conn;
     struct message *message;
     uint64_t request; /* in the core; 0: not there (any more) */
-    uint64_t began_us, bytes_in, bytes_out;
+    uint64_t began_us, bytes_in, body_in, bytes_out;
     struct http1_body in;
     struct body *body; /* of the reply, while it streams; a reference */
     struct slice request_id, service;

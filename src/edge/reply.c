@@ -107,7 +107,7 @@ static void own_head(struct ask *a, unsigned status, const char *content_type, s
 static void own_body(struct ask *a, struct slice body) {
     struct conn *c = a->conn;
     struct buffer *out = stream_out(&c->stream);
-    if (!a->input_over && !a->in.done) a->keep_alive = false;
+    if (!a->input_over) a->keep_alive = false;
     finish_head(a, out, NULL);
     if (!a->head_method) {
         put(out, body);
@@ -222,6 +222,8 @@ static void on_reply(struct requester *r, const struct http_head *head, struct b
     struct conn *c = a->conn;
     struct buffer *out = stream_out(&c->stream);
     note_status(a, head->status);
+    /* Answered before the request's body was in: what is left of that would stand before the next request. */
+    if (!a->input_over) a->keep_alive = false;
     put_status_line(a, out, head->status);
     for (unsigned i = 0; i < head->count; i++) put_field(out, field_name(&head->fields[i]), field_value(&head->fields[i]));
     bool no_body = choose_framing(a, head, body);

@@ -48,13 +48,15 @@ static bool is_hex(struct slice s) {
 
 /* W3C Trace Context: version-traceid-parentid-flags; the hub's own span becomes the parent. An invalid one is dropped. */
 static int trace(struct ask *a) {
+    static const char zeros[] = "00000000000000000000000000000000";
     struct message *m = a->message;
     struct slice given = head_get(&m->head, HEAD_TRACEPARENT);
     if (!given.p) return 0;
     bool valid = given.n >= 55 && given.p[2] == '-' && given.p[35] == '-' && given.p[52] == '-' &&
                  is_hex((struct slice){given.p, 2}) && is_hex((struct slice){given.p + 3, 32}) &&
                  is_hex((struct slice){given.p + 36, 16}) && is_hex((struct slice){given.p + 53, 2}) &&
-                 memcmp(given.p, "ff", 2) != 0 && (given.n == 55 || memcmp(given.p, "00", 2) != 0);
+                 memcmp(given.p, "ff", 2) != 0 && memcmp(given.p + 3, zeros, 32) != 0 &&
+                 memcmp(given.p + 36, zeros, 16) != 0 && (given.n == 55 || memcmp(given.p, "00", 2) != 0);
     char text[55];
     if (valid) {
         memcpy(text, given.p, 55);

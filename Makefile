@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+# A thin front for Meson and Ninja: make, make demo, make test, make help.
+BUILD ?= build
+NINJA = ninja -C $(BUILD)
+MESON_TEST = meson test -C $(BUILD) --print-errorlogs
+SEED ?= 1
+STEPS ?= 1000000
+FUZZ_SECONDS ?= 60
+
+.PHONY: all demo test bench bench-core lint fmt asan fuzz sim install docs clean help
+
+all: $(BUILD)/build.ninja ## build everything
+	@$(NINJA)
+
+$(BUILD)/build.ninja:
+	@tools/setup build
+	@meson setup $(BUILD) >/dev/null
+
+demo: all ## the main job: primes below 1,000,000 through hub and worker processes
+	@$(BUILD)/src/cli/weir demo primes
+
+test: ## build, then all tests (under 15 minutes on 2 cores)
+	@tools/setup test
+	@$(MAKE) --no-print-directory all
+	@tools/run-tests $(BUILD)
+
+lint: ## formatting, include rules, generated documentation
+	@tools/setup test
+	@$(MAKE) --no-print-directory all
+	@tools/check-includes
+	@tools/check-format
+	@tools/gen-docs --check --weir $(BUILD)/src/cli/weir
+
+fmt: ## format all C files
+	@tools/check-format --fix
+
+docs: all ## write the generated pages of docs/
+	@tools/gen-docs --weir $(BUILD)/src/cli/weir
+
+asan: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/setup test
+	@test -f build-asan/build.ninja || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
+	@ninja -C build-asan
+	@tools/run-tests build-asan
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (60) under ASan and UBSan
+	@tools/setup fuzz
+	@tools/fuzz $(FUZZ_SECONDS)
+
+sim: all ## the simulator: make sim SEED=7 STEPS=1000000
+	@$(BUILD)/test/sim/sim --seed $(SEED) --steps $(STEPS)
+
+bench: ## weir beside nginx and HAProxy; writes the table of docs/benchmarks.md
+	@tools/setup bench
+	@test -f build-release/build.ninja || meson setup build-release -Dbuildtype=release >/dev/null
+	@ninja -C build-release
+	@bench/compare.py --build build-release
+
+bench-core: all ## cost per dispatch by queue length and workers
+	@$(BUILD)/bench/core
+
+install: all ## install to the prefix of the build directory
+	@meson install -C $(BUILD)
+
+clean: ## remove the build directories
+	rm -rf build build-asan build-release build-fuzz
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
