@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a dispatch costs in the core: submit, dispatch, answer and end of one job, with the queue's length constant.
- * Two tables, by queue length and by number of workers; the cost is to stay within 2x. Medians of RUNS.
+ * What a dispatch costs in the core: submit, dispatch, answer and end of one job, with the queue's length
+ * constant. Two tables, by queue length and by number of workers; the cost is to stay within 2x. Medians of
+ * RUNS.
  */
-#include "base/clock.h"
 #include "core/core.h"
+#include "base/clock.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RUNS = 5, CYCLES = 300000, STEP_US = 10, QUEUED = 1000, WORKERS = 8 };
+enum { RUNS = 5, CYCLES = 1000000, STEP_US = 10, QUEUED = 1000, WORKERS = 8 };
 
 struct held {
     uint64_t worker, job;
@@ -138,7 +139,8 @@ static double table(const char *title, const struct shape *shapes, size_t n) {
 }
 
 int main(void) {
-    static const struct shape lengths[] = {{10, WORKERS}, {1000, WORKERS}, {100000, WORKERS}, {1000000, WORKERS}};
+    static const struct shape lengths[] = {
+        {10, WORKERS}, {1000, WORKERS}, {100000, WORKERS}, {1000000, WORKERS}};
     static const struct shape workers[] = {{QUEUED, 1}, {QUEUED, 100}, {QUEUED, 10000}};
     double a = table("queued", lengths, sizeof lengths / sizeof *lengths);
     double b = table("queued", workers, sizeof workers / sizeof *workers);

@@ -59,10 +59,15 @@ int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool
         return WEIR_EBADANSWER;
     }
     int err = answer_parse(head, &x->answer, ret_why);
-    if (err != 0) return err;
-    if (x->answer.kind == ANSWER_SCATTER) {
+    if (err == 0 && x->answer.kind == ANSWER_SCATTER) {
         *ret_why = "Weir-Scatter is not supported by this hub";
-        return WEIR_EBADANSWER;
+        err = WEIR_EBADANSWER;
+    }
+    if (err != 0) {
+        /* It was answered, and would be answered so again: no retry. */
+        x->state = EXCHANGE_OVER;
+        core_job_fail(x->core, now, x->worker, x->job, err);
+        return err;
     }
     head_strip_hop_by_hop(head);
     bool forward = x->answer.kind == ANSWER_FORWARD;

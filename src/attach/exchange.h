@@ -35,7 +35,7 @@ void exchange_fini(struct exchange *x);
 
 /* The final head of an answer (no 1xx) has come in. The head must live until exchange_fini; it is changed (what may
    not pass on is taken out). ended: no body follows. producer: told as the body is consumed. 0; WEIR_EBADANSWER with *ret_why, or
-   WEIR_ENOMEM: the adapter breaks off the job and calls exchange_lost. */
+   WEIR_ENOMEM: the adapter breaks off the job and, when the worker's side has ended, calls exchange_lost. */
 int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool ended, size_t window,
                   struct body_side producer, const char **ret_why);
 /* Body bytes. Returns false when nobody wants them (the adapter may count them as consumed at once). */

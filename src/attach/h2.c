@@ -106,7 +106,7 @@ static void build_fields(struct run *r, const struct core_action *job, uint64_t 
     add(f, SLICE(":method"), head->method, 0);
     add(f, SLICE(":scheme"), SLICE("http"), 0);
     struct slice host = head_get(head, HEAD_HOST);
-    if (host.p) add(f, SLICE(":authority"), host, 0);
+    add(f, SLICE(":authority"), host.n ? host : job->service, 0); /* HTTP/1.0 may name no host */
     add(f, SLICE(":path"), head->target, 0);
     for (unsigned i = 0; i < head->count; i++) {
         const struct head_field *field = &head->fields[i];

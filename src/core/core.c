@@ -74,7 +74,8 @@ static void pass_time(struct core *core) {
     uint64_t ms = core->now / 1000;
     core->look_at = (ms + 1) * 1000;
     struct wheel_timer *t;
-    while ((t = wheel_expire(&core->wheel, ms))) core_request_timer(core, CONTAINER_OF(t, struct request, timer));
+    while ((t = wheel_expire(&core->wheel, ms)))
+        core_request_timer(core, CONTAINER_OF(t, struct request, timer));
     open_gates(core);
 }
 

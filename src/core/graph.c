@@ -7,8 +7,8 @@
 enum { NAME_SHOWN = 255 };
 
 /* The job of the next hop, in *ret; or why there can be none. */
-static int next_hop(struct core *core, struct request *r, struct slice service, size_t bytes, struct job **ret,
-                    struct failure *ret_why) {
+static int next_hop(struct core *core, struct request *r, struct slice service, size_t bytes,
+                    struct job **ret, struct failure *ret_why) {
     struct service *s = core_service_find(core, service);
     ret_why->service = s ? s->name : service;
     if (r->hop >= core->config.max_hops) {

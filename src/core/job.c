@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Jobs, and what workers say of them. Every report names the worker and the job, and counts only when that worker
- * has been given that job: a job that runs again at the same worker has a new id, so that a late word about
- * the first attempt is not taken for one about the second.
+ * Jobs, and what workers say of them. Every report names the worker and the job, and counts only when that
+ * worker has been given that job: a job that runs again at the same worker has a new id, so that a late word
+ * about the first attempt is not taken for one about the second.
  */
 #include "core/state.h"
 #include "weir/weir.h"
@@ -77,7 +77,8 @@ static void put_back(struct core *core, struct job *job, bool renew) {
 static const char *no_retry(const struct core *core, const struct job *job) {
     const struct request *r = job->request;
     const struct core_service_config *config = &job->service->config;
-    if (!r->idempotent && !config->retry_always) return "its worker went away, and it is not safe to run it again";
+    if (!r->idempotent && !config->retry_always)
+        return "its worker went away, and it is not safe to run it again";
     if (job->attempt >= config->attempts) return "its worker went away, as often as it may be tried";
     if (!core->config.replayable(core->config.ctx, r->message))
         return "its worker went away, and its body cannot be sent again";
@@ -187,7 +188,8 @@ void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t id
     }
 }
 
-/* The job's slot is free: the worker may get another, after the ready workers of the service had their chance. */
+/* The job's slot is free: the worker may get another, after the ready workers of the service had their
+ * chance. */
 static void slot_ended(struct core *core, struct worker *w, struct service *s) {
     core_dispatch_service(core, s);
     core_dispatch_worker(core, w);

@@ -3,8 +3,9 @@
  * Requests and jobs inside the core. Both live in slabs and do not move; a request has one job (its present
  * hop), or none once it has failed and only its FAIL or ENDED action waits to be taken.
  *
- * What is to be done stands in one list of actions, linked through the job (SEND, CANCEL) or the request (FAIL,
- * ENDED) that it is about: no action needs memory, so none can be lost, and one is undone by unlinking it.
+ * What is to be done stands in one list of actions, linked through the job (SEND, CANCEL) or the request
+ * (FAIL, ENDED) that it is about: no action needs memory, so none can be lost, and one is undone by unlinking
+ * it.
  */
 #ifndef CORE_JOB_H
 #define CORE_JOB_H
@@ -64,7 +65,8 @@ void core_job_leave(struct core *core, struct job *job);
 /* It was answered or forwarded: counts it. */
 void core_job_finished(struct core *core, struct job *job);
 /* A job whose worker was lost: off the worker, and back to its queue or the request fails. The caller
-   lets the service and the worker dispatch. renew: it must get a new id, as the worker may still speak of it. */
+   lets the service and the worker dispatch. renew: it must get a new id, as the worker may still speak of it.
+ */
 void core_job_retry(struct core *core, struct job *job, bool renew);
 
 /* Wherever the request's job is, nobody wants it any more: off the queue, or undone, or a CANCEL for its

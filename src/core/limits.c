@@ -45,7 +45,8 @@ unsigned core_limits_retry_after(const struct service *s, uint64_t now) {
     if (per_s < 1e-3) return 0;
     double seconds = (double)s->queued / per_s;
     if (seconds >= RETRY_AFTER_MOST) return RETRY_AFTER_MOST;
-    return (unsigned)seconds + 1;
+    unsigned whole = (unsigned)seconds;
+    return whole + (whole < seconds || whole == 0);
 }
 
 /* ---- bounds ---- */
@@ -55,12 +56,14 @@ static bool fits(size_t queued, uint64_t queued_bytes, size_t bytes, size_t max,
 }
 
 /* What is handed out at once does not stand in the queue, so it may be of any size. */
-int core_limits_admit(const struct core *core, const struct service *s, size_t bytes, struct failure *ret_why) {
+int core_limits_admit(const struct core *core, const struct service *s, size_t bytes,
+                      struct failure *ret_why) {
     const struct core_service_config *c = &s->config;
     const struct core_config *hub = &core->config;
     if (core_ready_best(&s->ready)) return 0;
     bool here = fits(s->queued, s->queued_bytes, bytes, c->max_queued, c->max_queued_bytes);
-    if (here && fits(core->queued, core->queued_bytes, bytes, hub->max_queued, hub->max_queued_bytes)) return 0;
+    if (here && fits(core->queued, core->queued_bytes, bytes, hub->max_queued, hub->max_queued_bytes))
+        return 0;
     if (!here) ret_why->status = c->full_status;
     ret_why->detail = here ? "the hub's queues are full" : "the service's queue is full";
     ret_why->retry_after_s = core_limits_retry_after(s, core->now);

@@ -3,8 +3,8 @@
 #ifndef CORE_LIMITS_H
 #define CORE_LIMITS_H
 
-#include <stddef.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct core;
@@ -26,7 +26,8 @@ void core_rate_add(struct rate *r, uint64_t now);
 double core_rate_per_s(const struct rate *r, uint64_t now);
 
 /* May a job of so many bytes be queued there? 0, or WEIR_EFULL and *ret_why. */
-int core_limits_admit(const struct core *core, const struct service *s, size_t bytes, struct failure *ret_why);
+int core_limits_admit(const struct core *core, const struct service *s, size_t bytes,
+                      struct failure *ret_why);
 /* Seconds until the queue will have been worked off; at least 1, at most 30; 0: unknown. */
 unsigned core_limits_retry_after(const struct service *s, uint64_t now);
 

@@ -30,13 +30,14 @@ static struct request *request_new(struct core *core, const struct core_request 
     uint64_t id;
     struct request *r = slab_new(&core->requests, &id);
     if (!r) return NULL;
-    *r = (struct request){.id = id,
-                          .requester = from->requester,
-                          .message = from->message,
-                          .deadline = from->deadline,
-                          .bytes = from->bytes,
-                          .priority = (uint8_t)(from->priority < CORE_PRIORITIES ? from->priority : CORE_PRIORITIES - 1),
-                          .idempotent = from->idempotent};
+    *r = (struct request){
+        .id = id,
+        .requester = from->requester,
+        .message = from->message,
+        .deadline = from->deadline,
+        .bytes = from->bytes,
+        .priority = (uint8_t)(from->priority < CORE_PRIORITIES ? from->priority : CORE_PRIORITIES - 1),
+        .idempotent = from->idempotent};
     wheel_timer_init(&r->timer);
     list_init(&r->action.link);
     return r;
@@ -133,8 +134,8 @@ void core_cancel(struct core *core, uint64_t now, uint64_t request, enum core_ca
 
 /* ---- time ---- */
 
-/* A job on a worker keeps the timer of its queue time, which then finds nothing to do: cheaper than taking it out
-   each time. */
+/* A job on a worker keeps the timer of its queue time, which then finds nothing to do: cheaper than taking it
+   out each time. */
 void core_request_arm(struct core *core, struct request *r) {
     uint64_t due = r->deadline ? r->deadline : UINT64_MAX;
     const struct job *job = r->job;

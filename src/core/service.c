@@ -57,7 +57,8 @@ static bool grow(struct core *core) {
     return true;
 }
 
-static struct service *service_new(struct core *core, struct slice name, const struct core_service_config *config) {
+static struct service *service_new(struct core *core, struct slice name,
+                                   const struct core_service_config *config) {
     struct service *s = calloc(1, sizeof *s + name.n + 1);
     if (!s) return NULL;
     memcpy(s->text, name.p, name.n);

@@ -27,7 +27,7 @@ struct core {
     uint64_t queued_bytes, running, leaving, slots;
     struct core_stats stats; /* the counters in it */
     struct core_config config;
-    char *said; /* a service's name in the last action taken */
+    char *said;         /* a service's name in the last action taken */
     struct wheel wheel; /* of request.timer, in milliseconds */
 };
 

@@ -12,8 +12,9 @@ void core_histogram_add(struct core_histogram *h, uint64_t us) {
 }
 
 const char *core_phase_text(enum core_phase phase) {
-    static const char *const texts[CORE_PHASES] = {
-        [CORE_PHASE_QUEUED] = "queued", [CORE_PHASE_RUNNING] = "running", [CORE_PHASE_ANSWERING] = "answering"};
+    static const char *const texts[CORE_PHASES] = {[CORE_PHASE_QUEUED] = "queued",
+                                                   [CORE_PHASE_RUNNING] = "running",
+                                                   [CORE_PHASE_ANSWERING] = "answering"};
     return (unsigned)phase < CORE_PHASES ? texts[phase] : "unknown";
 }
 
@@ -40,7 +41,8 @@ bool core_service_next(const struct core *core, uint32_t *cursor, struct core_se
                                       .running = s->running,
                                       .workers = s->workers,
                                       .slots = s->slots,
-                                      .done_per_s_milli = (uint64_t)(core_rate_per_s(&s->finished, core->now) * 1000),
+                                      .done_per_s_milli =
+                                          (uint64_t)(core_rate_per_s(&s->finished, core->now) * 1000),
                                       .submitted = s->submitted,
                                       .dispatched = s->dispatched,
                                       .done = s->done,
@@ -69,7 +71,8 @@ bool core_worker_next(const struct core *core, uint32_t *cursor, struct core_wor
     return true;
 }
 
-bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t *cursor, struct slice *ret_service) {
+bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t *cursor,
+                              struct slice *ret_service) {
     MAGIC_CHECK(core, CORE_MAGIC);
     const struct worker *w = slab_get(&core->workers, worker);
     if (!w || *cursor >= w->offer_count) return false;

@@ -23,14 +23,16 @@ static bool copy_texts(struct worker *w, const struct core_worker *from) {
     return true;
 }
 
-int core_worker_attach(struct core *core, uint64_t now, const struct core_worker *worker, uint64_t *ret_worker) {
+int core_worker_attach(struct core *core, uint64_t now, const struct core_worker *worker,
+                       uint64_t *ret_worker) {
     core_enter(core, now);
     if (core->draining) return WEIR_EDRAINING;
     if (core->workers.count >= core->config.max_workers) return WEIR_ETOOMANY;
     uint64_t id;
     struct worker *w = slab_new(&core->workers, &id);
     if (!w) return WEIR_ENOMEM;
-    *w = (struct worker){.id = id, .port = worker->port, .ready_at = WORKER_NOT_READY, .attached_us = core->now};
+    *w = (struct worker){
+        .id = id, .port = worker->port, .ready_at = WORKER_NOT_READY, .attached_us = core->now};
     list_init(&w->jobs);
     list_init(&w->gate);
     if (!copy_texts(w, worker)) {

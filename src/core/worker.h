@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A worker inside the core: its slots and what it offers. While it can take a job it stands, by the number of jobs
- * that it runs, in the ready lists of all services that it offers; otherwise in none.
+ * A worker inside the core: its slots and what it offers. While it can take a job it stands, by the number of
+ * jobs that it runs, in the ready lists of all services that it offers; otherwise in none.
  */
 #ifndef CORE_WORKER_H
 #define CORE_WORKER_H
@@ -25,7 +25,7 @@ struct worker {
     uint64_t id;
     void *port;
     unsigned slots, running; /* running: busy slots, those of LEAVING jobs too */
-    int64_t ready_at;        /* the running count by which it stands in the ready lists, or WORKER_NOT_READY */
+    int64_t ready_at; /* the running count by which it stands in the ready lists, or WORKER_NOT_READY */
     bool draining;
     unsigned offer_count, offer_room;
     struct offer **offers;

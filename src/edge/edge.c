@@ -32,6 +32,12 @@ static void on_timer(uv_timer_t *timer) {
     uint64_t now_ms = io_now_us(e->config.loop) / 1000;
     struct wheel_timer *t;
     while ((t = wheel_expire(&e->wheel, now_ms)) != NULL) overdue(CONTAINER_OF(t, struct conn, timer));
+    LIST_FOR(node, &e->conns) { /* who is not read from could leave unnoticed */
+        struct conn *c = CONTAINER_OF(node, struct conn, node);
+        if (!c->ask || c->stream.reading || c->closing || !stream_peer_gone(&c->stream)) continue;
+        e->stats.clients_left++;
+        conn_close(c);
+    }
 }
 
 int edge_new(const struct edge_config *config, struct edge **ret) {

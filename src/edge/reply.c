@@ -222,8 +222,9 @@ static void on_reply(struct requester *r, const struct http_head *head, struct b
     struct conn *c = a->conn;
     struct buffer *out = stream_out(&c->stream);
     note_status(a, head->status);
-    /* Answered before the request's body was in: what is left of that would stand before the next request. */
-    if (!a->input_over) a->keep_alive = false;
+    /* An answer of known length before the request's body was in is an early one: what is left of the request would stand
+       before the next. (A reply without a length may be streaming along with the request.) */
+    if (!a->input_over && (!body || head->has_length)) a->keep_alive = false;
     put_status_line(a, out, head->status);
     for (unsigned i = 0; i < head->count; i++) put_field(out, field_name(&head->fields[i]), field_value(&head->fields[i]));
     bool no_body = choose_framing(a, head, body);
@@ -254,8 +255,10 @@ static void on_fail(struct requester *r, const struct failure *why) {
     a->request = 0;
     if (a->replied)
         cut(a);
-    else
+    else {
+        if (why->service.n) a->service = why->service; /* the stage where it failed */
         reply_problem(a, why->error, why->status, why->detail, why->retry_after_s, !a->input_over);
+    }
 }
 
 const struct requester_ops ask_requester_ops = {.taken = on_taken, .reply = on_reply, .fail = on_fail};

@@ -269,9 +269,9 @@ static int write_ports_file(struct hub *h, char **ret_text) {
     if (!path) return 0;
     char *temporary = text_of("%s.%d", path, (int)getpid());
     FILE *f = temporary ? fopen(temporary, "we") : NULL;
-    static const char *const names[] = {"listen", "workers", "admin"};
-    for (int i = 0; f && i < 3; i++)
-        if (hub_address(h, names[i])) fprintf(f, "%s=%s\n", names[i], hub_address(h, names[i]));
+    for (size_t i = 0; f && edge_address(h->edge, i); i++) fprintf(f, "listen=%s\n", edge_address(h->edge, i));
+    for (size_t i = 0; f && attach_address(h->attach, i); i++) fprintf(f, "workers=%s\n", attach_address(h->attach, i));
+    if (f && h->admin) fprintf(f, "admin=%s\n", edge_address(h->admin, 0));
     bool ok = f && fclose(f) == 0 && rename(temporary, path) == 0;
     if (!ok && ret_text) *ret_text = text_of("cannot write the ports file %s: %s", path, strerror(errno));
     free(temporary);

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "io/private.h"
 #include "weir/weir.h"
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -83,6 +84,13 @@ int stream_connect(struct stream *s, const struct io_address *to, void (*done)(s
     if (err == 0) return 0;
     free(c);
     return WEIR_ECONNECT;
+}
+
+bool stream_peer_gone(const struct stream *s) {
+    uv_os_fd_t fd;
+    if (s->closing || uv_fileno(&s->u.handle, &fd) != 0) return false;
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
 void stream_read_start(struct stream *s) {

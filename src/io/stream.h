@@ -109,6 +109,8 @@ int stream_init(struct stream *s, struct io_loop *loop, bool is_unix, const stru
 int stream_adopt(struct stream *s, int fd);
 /* Connects; connected is told through done (0 or a WEIR_E*). On a negative return done is not called. */
 int stream_connect(struct stream *s, const struct io_address *to, void (*done)(struct stream *s, int err));
+/* The peer has ended its sending or is gone, which a stream that is not read from would not notice. */
+bool stream_peer_gone(const struct stream *s);
 void stream_read_start(struct stream *s);
 void stream_read_stop(struct stream *s);
 static inline struct buffer *stream_out(struct stream *s) {

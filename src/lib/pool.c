@@ -79,10 +79,14 @@ static void run_job(struct weir_worker *w) {
     pthread_mutex_lock(&w->lock);
     learn(job->service, took);
     w->busy--;
+    bool slots_changed = job->zombie;
     struct uplink *l = job->link;
     session_answer(job);
     bool others_lead = w->leading;
-    if (l && (took > QUICK_US || others_lead)) uplink_flush(l);
+    if (slots_changed)
+        flush_all(w);
+    else if (l && (took > QUICK_US || others_lead))
+        uplink_flush(l);
     if (others_lead && w->draining) worker_wake(w);
 }
 

@@ -41,7 +41,8 @@ static void check_turn(struct model *m, const struct mrequest *r) {
         if (!heads[p] || heads[p] == r) continue;
         uint64_t a = class_of(m, heads[p]), b = class_of(m, r);
         if (a < b || (a == b && heads[p]->queued_at < r->queued_at))
-            model_violated(m, ORDER, "request %llu had to wait for %llu", NUMBER(r->id), NUMBER(heads[p]->id));
+            model_violated(m, ORDER, "request %llu had to wait for %llu", NUMBER(r->id),
+                           NUMBER(heads[p]->id));
     }
 }
 
@@ -75,7 +76,8 @@ static void on_send(struct model *m, const struct core_action *a) {
     if (!(w->offers >> r->service & 1)) model_violated(m, CONTRACT, "the worker does not offer %s", s->name);
     if (!model_batched(m)) {
         if (!model_has_room(w)) model_violated(m, CONTRACT, "worker %llu has no room", NUMBER(w->id));
-        if (model_batched(m) && m->gone_since && r->place == WAITING) { /* it may have been handed out, and come back */
+        if (model_batched(m) && m->gone_since &&
+            r->place == WAITING) { /* it may have been handed out, and come back */
             r->returned = true;
             r->returned_at = m->now;
         }
@@ -104,8 +106,10 @@ static void on_send(struct model *m, const struct core_action *a) {
 static void on_cancel(struct model *m, const struct core_action *a) {
     FOR_LEASES(m, l) {
         if (l->job != a->job) continue;
-        if (!l->cancel_due) model_violated(m, CONTRACT, "job %llu was cancelled without a reason", NUMBER(a->job));
-        if (l->worker != a->port || l->worker->id != a->worker || l->request != a->request || l->cause != a->cause)
+        if (!l->cancel_due)
+            model_violated(m, CONTRACT, "job %llu was cancelled without a reason", NUMBER(a->job));
+        if (l->worker != a->port || l->worker->id != a->worker || l->request != a->request ||
+            l->cause != a->cause)
             model_violated(m, CONTRACT, "the action to cancel %llu says something wrong", NUMBER(a->job));
         l->cancel_due = false;
         return;
@@ -120,7 +124,8 @@ static void on_fail(struct model *m, const struct core_action *a) {
     uint64_t queue_time = m->services[r->service].config.queue_time_us;
     if (r->place == FAILING && error == WEIR_EQUEUETIME && r->maybe_overdue) {
         r->error = error;
-    } else if (r->place == WAITING && error == WEIR_EQUEUETIME && queue_time && r->queued_at + queue_time <= m->now) {
+    } else if (r->place == WAITING && error == WEIR_EQUEUETIME && queue_time &&
+               r->queued_at + queue_time <= m->now) {
         m->want.rejected_queue_time++;
         model_expect_fail(m, r, error, 0);
     } else if (r->place == WAITING && error == WEIR_ENOMEM && r->may_lack_memory) {
@@ -132,8 +137,8 @@ static void on_fail(struct model *m, const struct core_action *a) {
         return;
     }
     if (error != r->error || (r->status && a->why.status != r->status))
-        model_violated(m, ONE_END, "request %llu failed with \"%s\", not \"%s\"", NUMBER(r->id), model_error(error),
-                       model_error(r->error));
+        model_violated(m, ONE_END, "request %llu failed with \"%s\", not \"%s\"", NUMBER(r->id),
+                       model_error(error), model_error(r->error));
     const char *named = r->named[0] ? r->named : m->services[r->service].name;
     bool unnamed = m->lacking && a->why.service.n == 0;
     if (!slice_eq(a->why.service, slice_of(named)) && !unnamed)
@@ -153,14 +158,23 @@ void model_act(struct model *m) {
     struct core_action a;
     while (core_next_action(m->core, &a)) {
         static const char *const kinds[] = {"nothing", "send", "cancel", "fail", "ended"};
-        model_say(m, "    %s request %llu job %llu worker %llu %s", kinds[a.kind], NUMBER(a.request), NUMBER(a.job),
-                  NUMBER(a.worker), a.kind == CORE_FAIL ? model_error(a.why.error) : "");
+        model_say(m, "    %s request %llu job %llu worker %llu %s", kinds[a.kind], NUMBER(a.request),
+                  NUMBER(a.job), NUMBER(a.worker), a.kind == CORE_FAIL ? model_error(a.why.error) : "");
         switch (a.kind) {
-        case CORE_SEND: on_send(m, &a); break;
-        case CORE_CANCEL: on_cancel(m, &a); break;
-        case CORE_FAIL: on_fail(m, &a); break;
-        case CORE_ENDED: on_ended(m, &a); break;
-        case CORE_NOTHING: model_violated(m, CONTRACT, "an empty action");
+        case CORE_SEND:
+            on_send(m, &a);
+            break;
+        case CORE_CANCEL:
+            on_cancel(m, &a);
+            break;
+        case CORE_FAIL:
+            on_fail(m, &a);
+            break;
+        case CORE_ENDED:
+            on_ended(m, &a);
+            break;
+        case CORE_NOTHING:
+            model_violated(m, CONTRACT, "an empty action");
         }
     }
 }
@@ -179,15 +193,20 @@ static void check_requests(struct model *m, struct sums *sums) {
     FOR_REQUESTS(m, r) {
         live++;
         if (r->place == FAILING || r->place == CUT)
-            model_violated(m, ONE_END, "request %llu was not told \"%s\"", NUMBER(r->id), model_error(r->error));
-        if (!r->token->in_core) model_violated(m, CONTRACT, "the message of %llu was released", NUMBER(r->id));
-        if ((r->place == AT_WORK || r->place == WAITING) && r->deadline && r->deadline <= m->now / 1000 * 1000)
+            model_violated(m, ONE_END, "request %llu was not told \"%s\"", NUMBER(r->id),
+                           model_error(r->error));
+        if (!r->token->in_core)
+            model_violated(m, CONTRACT, "the message of %llu was released", NUMBER(r->id));
+        if ((r->place == AT_WORK || r->place == WAITING) && r->deadline &&
+            r->deadline <= m->now / 1000 * 1000)
             model_violated(m, IN_TIME, "request %llu outlives its deadline", NUMBER(r->id));
-        if (model_batched(m) && m->gone_since && r->place == WAITING) { /* it may have been handed out, and come back */
+        if (model_batched(m) && m->gone_since &&
+            r->place == WAITING) { /* it may have been handed out, and come back */
             r->returned = true;
             r->returned_at = m->now;
         }
-        if (model_overdue(m, r)) model_violated(m, IN_TIME, "request %llu outlives its queue time", NUMBER(r->id));
+        if (model_overdue(m, r))
+            model_violated(m, IN_TIME, "request %llu outlives its queue time", NUMBER(r->id));
         r->may_lack_memory = r->maybe_overdue = false;
         if (r->place != WAITING) continue;
         if (model_batched(m)) r->unordered = true;
@@ -203,7 +222,8 @@ static void check_requests(struct model *m, struct sums *sums) {
 
 static void check_leases(struct model *m, struct sums *sums) {
     FOR_LEASES(m, l) {
-        if (l->cancel_due) model_violated(m, CONTRACT, "nobody told the worker to cancel %llu", NUMBER(l->job));
+        if (l->cancel_due)
+            model_violated(m, CONTRACT, "nobody told the worker to cancel %llu", NUMBER(l->job));
         sums->leaving += !l->r;
         sums->running += l->r != NULL;
         sums->services[l->service].running += l->r != NULL;
@@ -220,8 +240,8 @@ static void check_workers(struct model *m, struct sums *sums) {
             sums->services[s].workers++;
             sums->services[s].slots += slots;
             if (sums->services[s].queued && model_has_room(w))
-                model_violated(m, NO_IDLE_SLOT, "%s has jobs waiting, and worker %llu is idle", m->services[s].name,
-                               NUMBER(w->id));
+                model_violated(m, NO_IDLE_SLOT, "%s has jobs waiting, and worker %llu is idle",
+                               m->services[s].name, NUMBER(w->id));
         }
     }
 }
@@ -243,17 +263,21 @@ static void check_bounds(struct model *m, const struct sums *sums) {
 
 static void check_counters(struct model *m, const struct core_stats *got) {
     const struct core_stats *want = &m->want;
-#define COMPARE(id, help)                                                                                              \
-    if (got->id != want->id) model_violated(m, CONTRACT, #id " is %llu, not %llu", NUMBER(got->id), NUMBER(want->id));
+#define COMPARE(id, help)                                                                                    \
+    if (got->id != want->id)                                                                                 \
+        model_violated(m, CONTRACT, #id " is %llu, not %llu", NUMBER(got->id), NUMBER(want->id));
     CORE_COUNTERS(COMPARE)
 #undef COMPARE
     for (int c = 0; c < CORE_CAUSES; c++) {
         uint64_t sum = 0;
         for (int p = 0; p < CORE_PHASES; p++) sum += got->cancelled[p][c];
-        if (sum != want->cancelled[0][c]) model_violated(m, CONTRACT, "cancelled: %s is wrong", core_cause_text(c));
+        if (sum != want->cancelled[0][c])
+            model_violated(m, CONTRACT, "cancelled: %s is wrong", core_cause_text(c));
     }
     uint64_t left = got->done + got->failed + want->cancelled[0][CORE_CLIENT_GONE] + got->requests;
-    if (got->submitted != left) model_violated(m, ONE_END, "submitted %llu, ended or there %llu", NUMBER(got->submitted), NUMBER(left));
+    if (got->submitted != left)
+        model_violated(m, ONE_END, "submitted %llu, ended or there %llu", NUMBER(got->submitted),
+                       NUMBER(left));
 }
 
 static void check_stats(struct model *m, const struct sums *sums) {
@@ -272,9 +296,11 @@ static void check_stats(struct model *m, const struct sums *sums) {
     if (got.requests != m->live || got.queued != sums->queued || got.queued_bytes != sums->bytes ||
         got.running != sums->running || got.leaving != sums->leaving || got.workers != sums->workers ||
         got.slots != sums->slots || got.draining != m->draining)
-        model_violated(m, NOTHING_GROWS, "the core counts %llu requests, %llu queued, %llu running, %llu leaving, not %u, %llu, %llu, %llu",
-                       NUMBER(got.requests), NUMBER(got.queued), NUMBER(got.running), NUMBER(got.leaving), m->live,
-                       NUMBER(sums->queued), NUMBER(sums->running), NUMBER(sums->leaving));
+        model_violated(m, NOTHING_GROWS,
+                       "the core counts %llu requests, %llu queued, %llu running, %llu leaving, not %u, "
+                       "%llu, %llu, %llu",
+                       NUMBER(got.requests), NUMBER(got.queued), NUMBER(got.running), NUMBER(got.leaving),
+                       m->live, NUMBER(sums->queued), NUMBER(sums->running), NUMBER(sums->leaving));
     if (core_idle(m->core) != (m->live == 0)) model_violated(m, NOTHING_GROWS, "idle is wrong");
     check_counters(m, &got);
 }
@@ -323,14 +349,16 @@ static bool view_fits(struct model *m, const struct core_job_view *v) {
     if (v->state == CORE_QUEUED) {
         FOR_REQUESTS(m, r) {
             if (r->id == v->request)
-                return r->place == WAITING && v->hop == r->hop && v->priority == r->priority && v->attempt == r->attempts &&
-                       v->queued_at == r->queued_at && v->worker == 0;
+                return r->place == WAITING && v->hop == r->hop && v->priority == r->priority &&
+                       v->attempt == r->attempts && v->queued_at == r->queued_at && v->worker == 0;
         }
         return false;
     }
     FOR_LEASES(m, l) {
         if (l->job != v->job) continue;
-        enum core_job_state state = !l->r ? CORE_LEAVING : l->r->place == REPLYING ? CORE_ANSWERING : CORE_RUNNING;
+        enum core_job_state state = !l->r                     ? CORE_LEAVING
+                                    : l->r->place == REPLYING ? CORE_ANSWERING
+                                                              : CORE_RUNNING;
         return l->worker->id == v->worker && l->request == v->request && v->state == state;
     }
     return false;
@@ -339,7 +367,8 @@ static bool view_fits(struct model *m, const struct core_job_view *v) {
 static void check_job_views(struct model *m, uint64_t jobs) {
     struct core_job_view v;
     for (uint32_t cursor = 0; core_job_next(m->core, &cursor, &v); jobs--)
-        if (!view_fits(m, &v)) model_violated(m, RUN_ONCE, "job %llu is not where it should be", NUMBER(v.job));
+        if (!view_fits(m, &v))
+            model_violated(m, RUN_ONCE, "job %llu is not where it should be", NUMBER(v.job));
     if (jobs != 0) model_violated(m, NOTHING_GROWS, "the core has %lld jobs too many", -(long long)jobs);
 }
 

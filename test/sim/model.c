@@ -25,11 +25,13 @@ void model_say(const struct model *m, const char *format, ...) {
 
 const char *model_error(int error) {
     switch (error) {
-#define TEXT(name, value, text, status, retryable)                                                                     \
-    case value: return text;
+#define TEXT(name, value, text, status, retryable)                                                           \
+    case value:                                                                                              \
+        return text;
         WEIR_ERRORS(TEXT)
 #undef TEXT
-    default: return "ok";
+    default:
+        return "ok";
     }
 }
 
@@ -62,7 +64,8 @@ static uint64_t ms_floor(uint64_t us) {
     return us / 1000 * 1000;
 }
 
-/* Its queue time has passed. One that came back too late for it still gets its chance until the next millisecond. */
+/* Its queue time has passed. One that came back too late for it still gets its chance until the next
+ * millisecond. */
 bool model_overdue(const struct model *m, const struct mrequest *r) {
     uint64_t queue_time = m->services[r->service].config.queue_time_us, ms = ms_floor(m->now);
     return r->place == WAITING && queue_time && r->queued_at + queue_time <= ms && r->returned_at < ms;
@@ -231,14 +234,15 @@ static void compare_full(struct model *m, int err, unsigned service, size_t byte
     if (model_batched(m)) return;
     bool room = room_for(m, service);
     if (err == WEIR_EFULL && room) model_violated(m, BOUNDS, "refused as full, with a free slot");
-    if (err == 0 && full && !room) model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
+    if (err == 0 && full && !room)
+        model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
 }
 
 static void compare_submit(struct model *m, const struct marrival *a, int s, int err) {
-    int want = m->draining                                  ? WEIR_EDRAINING
-               : s < 0 || !m->services[s].known             ? WEIR_ENOSERVICE
+    int want = m->draining                            ? WEIR_EDRAINING
+               : s < 0 || !m->services[s].known       ? WEIR_ENOSERVICE
                : a->deadline && a->deadline <= m->now ? WEIR_EDEADLINE
-                                                            : 0;
+                                                      : 0;
     if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
     if (want == 0 && (err == 0 || err == WEIR_EFULL)) {
         compare_full(m, err, (unsigned)s, a->bytes);
@@ -263,7 +267,8 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     uint64_t id = 0;
     int s = model_service(m, request.service), err = core_submit(m->core, now, &request, &id, &why);
     model_say(m, "%llu submit %s p%u%s%s -> %llu %s", NUMBER(m->now), a->service, a->priority,
-              a->idempotent ? " idempotent" : "", a->deadline ? " deadline" : "", NUMBER(id), model_error(err));
+              a->idempotent ? " idempotent" : "", a->deadline ? " deadline" : "", NUMBER(id),
+              model_error(err));
     compare_submit(m, a, s, err);
     if (err != 0) {
         t->in_core = false;
@@ -323,7 +328,8 @@ void model_attach(struct model *m, uint64_t now) {
     begin(m, now);
     struct mworker *w = m->workers;
     while (w->id) w++;
-    struct core_worker worker = {.port = w, .id = SLICE("w"), .labels = SLICE("k=v"), .transport = SLICE("sim")};
+    struct core_worker worker = {
+        .port = w, .id = SLICE("w"), .labels = SLICE("k=v"), .transport = SLICE("sim")};
     uint64_t id = 0;
     int err = core_worker_attach(m->core, now, &worker, &id);
     model_say(m, "%llu attach -> %llu %s", NUMBER(m->now), NUMBER(id), model_error(err));
@@ -425,7 +431,8 @@ void model_started(struct model *m, uint64_t now, uint64_t worker, uint64_t job)
 void model_answer(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
     begin(m, now);
     struct requester *asked = core_job_answer(m->core, now, worker, job);
-    model_say(m, "%llu answer %llu %llu -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), asked ? "yes" : "late");
+    model_say(m, "%llu answer %llu %llu -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job),
+              asked ? "yes" : "late");
     struct mlease *l = lease_of(m, worker, job);
     struct mrequest *r = l ? l->r : NULL;
     if (!r || r->place != AT_WORK) {
@@ -453,7 +460,9 @@ void model_done(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
 }
 
 static void compare_forward(struct model *m, const struct mrequest *r, int s, size_t bytes, int err) {
-    int want = r->hop >= m->config.max_hops ? WEIR_EHOPS : s < 0 || !m->services[s].known ? WEIR_ENOSERVICE : 0;
+    int want = r->hop >= m->config.max_hops     ? WEIR_EHOPS
+               : s < 0 || !m->services[s].known ? WEIR_ENOSERVICE
+                                                : 0;
     if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
     if (want == 0 && (err == 0 || err == WEIR_EFULL))
         compare_full(m, err, (unsigned)s, bytes);
@@ -461,12 +470,13 @@ static void compare_forward(struct model *m, const struct mrequest *r, int s, si
         model_violated(m, want == WEIR_EHOPS ? LIMITS : CONTRACT, "forward said %s", model_error(err));
 }
 
-void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service, size_t bytes,
-                   bool can_replay) {
+void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service,
+                   size_t bytes, bool can_replay) {
     begin(m, now);
     struct token *t = token_new(m);
     int err = core_job_forward(m->core, now, worker, job, slice_of(service), t, bytes);
-    model_say(m, "%llu forward %llu %llu %s -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), service, model_error(err));
+    model_say(m, "%llu forward %llu %llu %s -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), service,
+              model_error(err));
     if (err != 0) t->in_core = false;
     struct mlease *l = lease_of(m, worker, job);
     struct mrequest *r = l ? l->r : NULL;
@@ -505,7 +515,8 @@ static void slot_over(struct model *m, struct mlease *l) {
 
 void model_slot_free(struct model *m, uint64_t now, uint64_t worker, uint64_t job, bool lost) {
     begin(m, now);
-    model_say(m, "%llu %s %llu %llu", NUMBER(m->now), lost ? "lost" : "slot free", NUMBER(worker), NUMBER(job));
+    model_say(m, "%llu %s %llu %llu", NUMBER(m->now), lost ? "lost" : "slot free", NUMBER(worker),
+              NUMBER(job));
     if (lost)
         core_job_lost(m->core, now, worker, job);
     else

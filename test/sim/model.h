@@ -2,8 +2,8 @@
 /*
  * What must be true of a core, kept beside it: what each worker holds, where each request is, what the core
  * owes whom. Written from the contract (core.h) and knows nothing of the core's insides. Each model_... call
- * makes the core's call of that name, compares what it returns, and notes what must follow; model_act takes the
- * core's actions and compares them; model_check then holds the invariants against each other.
+ * makes the core's call of that name, compares what it returns, and notes what must follow; model_act takes
+ * the core's actions and compares them; model_check then holds the invariants against each other.
  *
  * When several calls are made before model_act (as a loop does in one turn), the model cannot know which
  * jobs have been handed out already: what depends on that is not compared then (see batched).
@@ -13,7 +13,15 @@
 
 #include "core/core.h"
 
-enum { SERVICES = 6, WORKERS = 16, SLOTS = 6, LEASES = WORKERS * SLOTS * 2, REQUESTS = 256, TOKENS = REQUESTS * 2, PAST = 256 };
+enum {
+    SERVICES = 6,
+    WORKERS = 16,
+    SLOTS = 6,
+    LEASES = WORKERS * SLOTS * 2,
+    REQUESTS = 640,
+    TOKENS = REQUESTS * 2,
+    PAST = 256
+};
 
 /* Numbers of the list in the design of the core. */
 enum invariant {
@@ -106,14 +114,15 @@ struct model {
     struct past past[PAST];
     uint64_t past_count, order;
     int64_t first_position, last_position;
-    unsigned live; /* requests in use */
+    unsigned live;            /* requests in use */
     struct mrequest *arrival; /* submitted in this very call */
     struct core_stats want;   /* the counters */
     void (*violated)(void *ctx, enum invariant which, const char *text);
     void *ctx;
 };
 
-/* A new core with the config; the model must be zero but for violated, ctx and verbose. False: out of memory. */
+/* A new core with the config; the model must be zero but for violated, ctx and verbose. False: out of memory.
+ */
 bool model_begin(struct model *m, const struct core_config *config, uint64_t now);
 /* Frees the core, whatever state it is in. */
 void model_end(struct model *m);
@@ -136,8 +145,8 @@ void model_gone(struct model *m, uint64_t now, uint64_t worker);
 void model_started(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
 void model_answer(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
 void model_done(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
-void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service, size_t bytes,
-                   bool replayable);
+void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service,
+                   size_t bytes, bool replayable);
 void model_handed_back(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
 /* core_slot_free, or core_job_lost. */
 void model_slot_free(struct model *m, uint64_t now, uint64_t worker, uint64_t job, bool lost);
@@ -152,7 +161,8 @@ void model_act(struct model *m);
 void model_check(struct model *m, bool deep);
 
 /* For model.c and check.c. */
-void model_violated(struct model *m, enum invariant which, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void model_violated(struct model *m, enum invariant which, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 void model_say(const struct model *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *model_error(int error);
 int model_service(const struct model *m, struct slice name);
@@ -163,8 +173,14 @@ void model_lease_end(struct model *m, struct mlease *l);
 void model_request_end(struct mrequest *r, struct model *m);
 void model_expect_fail(struct model *m, struct mrequest *r, int error, unsigned status);
 
-#define FOR_REQUESTS(m, r) for (struct mrequest *r = (m)->requests; r < (m)->requests + REQUESTS; r++) if (r->place != NOWHERE)
-#define FOR_WORKERS(m, w) for (struct mworker *w = (m)->workers; w < (m)->workers + WORKERS; w++) if (w->id)
-#define FOR_LEASES(m, l) for (struct mlease *l = (m)->leases; l < (m)->leases + LEASES; l++) if (l->job)
+#define FOR_REQUESTS(m, r)                                                                                   \
+    for (struct mrequest *r = (m)->requests; r < (m)->requests + REQUESTS; r++)                              \
+        if (r->place != NOWHERE)
+#define FOR_WORKERS(m, w)                                                                                    \
+    for (struct mworker *w = (m)->workers; w < (m)->workers + WORKERS; w++)                                  \
+        if (w->id)
+#define FOR_LEASES(m, l)                                                                                     \
+    for (struct mlease *l = (m)->leases; l < (m)->leases + LEASES; l++)                                      \
+        if (l->job)
 
 #endif

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The simulator: drives a core with virtual time and a random schedule, and holds it against a model after each
- * step. One seed is one run. A failure prints what to call to see it again:
+ * The simulator: drives a core with virtual time and a random schedule, and holds it against a model after
+ * each step. One seed is one run. A failure prints what to call to see it again:
  *
  *     sim [--seed N] [--steps N] [--verbose]
  *
- * Without a seed it runs a number of fixed seeds and a random one. --verbose prints the last steps of the run.
- * The schedule has moods, which last for a while: in some more comes in than can be done, in others workers come
- * and go. Now and then a core drains, or is freed in the midst of everything, and a new one begins.
+ * Without a seed it runs a number of fixed seeds and a random one. --verbose prints the last steps of the
+ * run. The schedule has moods, which last for a while: in some more comes in than can be done, in others
+ * workers come and go. Now and then a core drains, or is freed in the midst of everything, and a new one
+ * begins.
  */
 #include "base/clock.h"
 #include "base/random.h"
@@ -21,29 +22,29 @@
 enum { DEFAULT_STEPS = 1000000, FIXED_SEEDS = 9, SHOWN_STEPS = 300, DEEP_EVERY = 100, MOOD_STEPS = 2000 };
 
 /* What can happen, and how often in each mood. */
-#define EVENTS(X)                                                                                                      \
-    /*               busy idle chaos storm */                                                                          \
-    X(arrive,        120,  60,   90,  120)                                                                             \
-    X(answer,        100,  90,   90,   80)                                                                             \
-    X(done,           90, 100,   80,   70)                                                                             \
-    X(slot_free,     160, 150,  140,  120)                                                                             \
-    X(forward,        60,  60,   60,   30)                                                                             \
-    X(hand_back,       2,   2,   30,   10)                                                                             \
-    X(lose,            2,   2,   25,   15)                                                                             \
-    X(fail,            2,   2,   12,    6)                                                                             \
-    X(started,         2,   2,    4,    2)                                                                             \
-    X(cancel,          4,   4,   50,   60)                                                                             \
-    X(attach,          5,   8,   12,   10)                                                                             \
-    X(offer,           2,   4,   10,    8)                                                                             \
-    X(slots,           6,   8,   25,   20)                                                                             \
-    X(drain_worker,    1,   1,    3,    2)                                                                             \
-    X(gone,            1,   1,    8,   10)                                                                             \
-    X(silence,         1,   1,    2,    2)                                                                             \
-    X(tick,           20,  40,   20,   10)                                                                             \
-    X(jump,            0,   1,    1,    1)                                                                             \
-    X(late,            3,   3,   30,    8)                                                                             \
-    X(cross,           3,   3,   20,    8)                                                                             \
-    X(define,          1,   1,    3,    2)
+#define EVENTS(X)                                                                                            \
+    /*               busy idle chaos storm */                                                                \
+    X(arrive, 120, 60, 90, 120)                                                                              \
+    X(answer, 100, 90, 90, 80)                                                                               \
+    X(done, 90, 100, 80, 70)                                                                                 \
+    X(slot_free, 160, 150, 140, 120)                                                                         \
+    X(forward, 60, 60, 60, 30)                                                                               \
+    X(hand_back, 2, 2, 30, 10)                                                                               \
+    X(lose, 2, 2, 25, 15)                                                                                    \
+    X(fail, 2, 2, 12, 6)                                                                                     \
+    X(started, 2, 2, 4, 2)                                                                                   \
+    X(cancel, 4, 4, 50, 60)                                                                                  \
+    X(attach, 5, 8, 12, 10)                                                                                  \
+    X(offer, 2, 4, 10, 8)                                                                                    \
+    X(slots, 6, 8, 25, 20)                                                                                   \
+    X(drain_worker, 1, 1, 3, 2)                                                                              \
+    X(gone, 1, 1, 8, 10)                                                                                     \
+    X(silence, 1, 1, 2, 2)                                                                                   \
+    X(tick, 20, 40, 20, 10)                                                                                  \
+    X(jump, 0, 1, 1, 1)                                                                                      \
+    X(late, 3, 3, 30, 8)                                                                                     \
+    X(cross, 3, 3, 20, 8)                                                                                    \
+    X(define, 1, 1, 3, 2)
 
 enum { MOODS = 4 };
 
@@ -78,9 +79,11 @@ static void violated(void *ctx, enum invariant which, const char *text) {
                                         [IN_TIME] = "(deadlines and queue times)",
                                         [ORDER] = "(order)"};
     fflush(stdout);
-    fprintf(stderr, "sim: seed %llu, step %llu: invariant %s violated: %s\nto see it again: sim --seed %llu --steps %llu --verbose\n",
-            (unsigned long long)s->seed, (unsigned long long)s->step, names[which], text, (unsigned long long)s->seed,
-            (unsigned long long)s->step);
+    fprintf(stderr,
+            "sim: seed %llu, step %llu: invariant %s violated: %s\nto see it again: sim --seed %llu --steps "
+            "%llu --verbose\n",
+            (unsigned long long)s->seed, (unsigned long long)s->step, names[which], text,
+            (unsigned long long)s->seed, (unsigned long long)s->step);
     exit(1);
 }
 
@@ -116,28 +119,33 @@ static size_t some_bytes(struct sim *s) {
 
 static struct core_service_config some_config(struct sim *s) {
     struct core_service_config c = s->config.service;
-    c.max_queued = below(s, 40);
-    c.max_queued_bytes = below(s, 5000);
+    c.max_queued = below(s, s->config.max_queued / 2);
+    c.max_queued_bytes = below(s, s->config.max_queued_bytes);
     c.full_status = chance(s, 2) ? 503 : 429;
     return c;
 }
 
 /* ---- events ---- */
 
-static void on_arrive(struct sim *s) {
+static void arrive(struct sim *s) {
     if (s->m.live == REQUESTS) return;
     uint64_t deadline = chance(s, 2) ? 0 : s->now + below(s, chance(s, 3) ? 20000 : 2000000);
     model_submit(&s->m, s->now,
                  &(struct marrival){.service = some_service(s),
                                     .idempotent = chance(s, 2),
                                     .replayable = !chance(s, 8),
-                                    .priority = chance(s, 2) ? CORE_PRIORITY_DEFAULT : (unsigned)below(s, CORE_PRIORITIES),
+                                    .priority = chance(s, 2) ? CORE_PRIORITY_DEFAULT
+                                                             : (unsigned)below(s, CORE_PRIORITIES),
                                     .deadline = deadline,
                                     .bytes = some_bytes(s)});
 }
 
+static void on_arrive(struct sim *s) {
+    for (uint64_t n = chance(s, 100) ? below(s, 200) : 1; n > 0; n--) arrive(s);
+}
+
 static void on_answer(struct sim *s) {
-    struct mlease *l = some_lease(s, AT_WORK);
+    struct mlease *l = some_lease(s, chance(s, 50) ? REPLYING : AT_WORK);
     if (l) model_answer(&s->m, s->now, l->worker->id, l->job);
 }
 
@@ -239,13 +247,27 @@ static void on_jump(struct sim *s) {
 /* A word too much of a worker, or of a client. */
 static void say_late(struct sim *s, uint64_t worker, uint64_t job) {
     switch (below(s, 7)) {
-    case 0: model_answer(&s->m, s->now, worker, job); break;
-    case 1: model_done(&s->m, s->now, worker, job); break;
-    case 2: model_slot_free(&s->m, s->now, worker, job, chance(s, 2)); break;
-    case 3: model_handed_back(&s->m, s->now, worker, job); break;
-    case 4: model_fail(&s->m, s->now, worker, job, WEIR_EBADANSWER); break;
-    case 5: model_forward(&s->m, s->now, worker, job, some_service(s), 1, true); break;
-    default: model_started(&s->m, s->now, worker, job); break;
+    case 0:
+        model_answer(&s->m, s->now, worker, job);
+        break;
+    case 1:
+        model_done(&s->m, s->now, worker, job);
+        break;
+    case 2:
+        model_slot_free(&s->m, s->now, worker, job, chance(s, 2));
+        break;
+    case 3:
+        model_handed_back(&s->m, s->now, worker, job);
+        break;
+    case 4:
+        model_fail(&s->m, s->now, worker, job, WEIR_EBADANSWER);
+        break;
+    case 5:
+        model_forward(&s->m, s->now, worker, job, some_service(s), 1, true);
+        break;
+    default:
+        model_started(&s->m, s->now, worker, job);
+        break;
     }
 }
 
@@ -288,7 +310,8 @@ static void try_event(struct sim *s) {
     int i = 0;
     for (; at >= events[i].weights[s->mood]; i++) at -= events[i].weights[s->mood];
     uint64_t now = s->now;
-    if (chance(s, 50) && now > 5000) s->now -= below(s, 5000); /* a clock that goes back counts as standing still */
+    if (chance(s, 50) && now > 5000)
+        s->now -= below(s, 5000); /* a clock that goes back counts as standing still */
     events[i].happen(s);
     if (s->now < now) s->now = now;
 }
@@ -308,8 +331,8 @@ static void settle(struct sim *s, bool deep) {
 static void begin(struct sim *s) {
     struct core_config *c = &s->config;
     core_defaults(c);
-    c->max_queued = 20 + below(s, 100);
-    c->max_queued_bytes = 2000 + below(s, 20000);
+    c->max_queued = 20 + below(s, chance(s, 2) ? 100 : 600);
+    c->max_queued_bytes = 100 * c->max_queued + below(s, 20000);
     c->max_hops = 1 + (unsigned)below(s, 6);
     c->max_services = 3 + (unsigned)below(s, SERVICES);
     c->max_workers = 2 + (unsigned)below(s, WORKERS);
@@ -350,9 +373,12 @@ static void finish_drain(struct sim *s) {
     settle(s, true);
     struct core_stats left;
     core_stats(s->m.core, &left);
-    if (left.requests + left.queued + left.queued_bytes + left.running + left.leaving + left.workers + left.slots != 0)
+    if (left.requests + left.queued + left.queued_bytes + left.running + left.leaving + left.workers +
+            left.slots !=
+        0)
         model_violated(&s->m, NOTHING_GROWS, "something is left after the drain");
-    if (core_next_time(s->m.core) != UINT64_MAX) model_violated(&s->m, NOTHING_GROWS, "a timer is left after the drain");
+    if (core_next_time(s->m.core) != UINT64_MAX)
+        model_violated(&s->m, NOTHING_GROWS, "a timer is left after the drain");
     end(s);
     begin(s);
 }
@@ -417,8 +443,10 @@ static uint64_t number(const char *text) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'}, {"steps", required_argument, NULL, 'n'}, {"verbose", no_argument, NULL, 'v'}, {0}};
+    static const struct option options[] = {{"seed", required_argument, NULL, 's'},
+                                            {"steps", required_argument, NULL, 'n'},
+                                            {"verbose", no_argument, NULL, 'v'},
+                                            {0}};
     uint64_t seed = 0, steps = DEFAULT_STEPS;
     bool have_seed = false, verbose = false;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {

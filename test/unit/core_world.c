@@ -14,11 +14,13 @@
 static unsigned status_of(const struct failure *why) {
     if (why->status) return why->status;
     switch (why->error) {
-#define STATUS(name, value, text, status, retryable)                                                                   \
-    case value: return status;
+#define STATUS(name, value, text, status, retryable)                                                         \
+    case value:                                                                                              \
+        return status;
         WEIR_ERRORS(STATUS)
 #undef STATUS
-    default: return 0;
+    default:
+        return 0;
     }
 }
 
@@ -94,10 +96,14 @@ static char name_of_job(const struct world *w, uint64_t job) {
 
 static const char *cause_word(enum core_cause cause) {
     switch (cause) {
-    case CORE_CLIENT_GONE: return "gone";
-    case CORE_DEADLINE: return "deadline";
-    case CORE_DRAIN_OVER: return "drain";
-    default: return core_cause_text(cause);
+    case CORE_CLIENT_GONE:
+        return "gone";
+    case CORE_DEADLINE:
+        return "deadline";
+    case CORE_DRAIN_OVER:
+        return "drain";
+    default:
+        return core_cause_text(cause);
     }
 }
 
@@ -124,8 +130,11 @@ void act(struct world *w) {
             snprintf(w->failed_service, sizeof w->failed_service, "%.*s", SLICE_ARG(a.why.service));
             note(w, "%c!%u", name_of(w, a.requester), status_of(&a.why));
             break;
-        case CORE_ENDED: note(w, "%c~", name_of(w, a.requester)); break;
-        case CORE_NOTHING: fail_msg("an empty action");
+        case CORE_ENDED:
+            note(w, "%c~", name_of(w, a.requester));
+            break;
+        case CORE_NOTHING:
+            fail_msg("an empty action");
         }
     }
 }
@@ -155,7 +164,8 @@ int ask(struct world *w, struct wish wish) {
                                    .message = m,
                                    .bytes = wish.bytes,
                                    .service = slice_of(wish.service),
-                                   .deadline = wish.timeout_ms ? w->now + wish.timeout_ms * UINT64_C(1000) : 0,
+                                   .deadline =
+                                       wish.timeout_ms ? w->now + wish.timeout_ms * UINT64_C(1000) : 0,
                                    .priority = priority,
                                    .idempotent = strcmp(wish.method, "POST") != 0};
     int err = core_submit(w->core, w->now, &request, &r->id, &r->failure);
@@ -175,7 +185,8 @@ int ask_for(struct world *w, const char *method, const char *service) {
 int join(struct world *w, const char *services, unsigned n) {
     assert_in_range(w->worker_count, 0, WORLD_WORKERS - 1);
     unsigned number = ++w->worker_count;
-    struct core_worker worker = {.port = &w->workers[number], .id = SLICE("worker"), .transport = SLICE("test")};
+    struct core_worker worker = {
+        .port = &w->workers[number], .id = SLICE("worker"), .transport = SLICE("test")};
     int err = core_worker_attach(w->core, w->now, &worker, &w->workers[number]);
     if (err != 0) return err;
     struct slice rest = slice_of(services);
