@@ -37,7 +37,7 @@ struct core_service_config {
     size_t max_queued;         /* default 10,000 */
     uint64_t max_queued_bytes; /* default 64 MiB */
     uint64_t queue_time_us;    /* longest wait in the queue before 503; 0: no limit; default 30 s */
-    uint64_t target_wait_us;   /* aim; a worker of several services serves the one most behind; default 100 ms */
+    uint64_t target_wait_us;   /* aim: a worker serves the one most behind of its services; default 100 ms */
     uint64_t age_us;           /* a job moves up one priority class per this wait; default 10 s; 0: never */
     unsigned attempts;         /* default 3 */
     unsigned full_status;      /* 503 or 429; default 503 */
@@ -45,11 +45,11 @@ struct core_service_config {
 };
 
 struct core_config {
-    size_t max_queued;             /* jobs queued in the whole hub; default 100,000 */
-    uint64_t max_queued_bytes;     /* and their bytes; default 256 MiB */
-    unsigned max_hops;             /* default 1,000 */
-    unsigned max_services;         /* default 10,000 */
-    unsigned max_workers;          /* default 100,000 */
+    size_t max_queued;                  /* jobs queued in the whole hub; default 100,000 */
+    uint64_t max_queued_bytes;          /* and their bytes; default 256 MiB */
+    unsigned max_hops;                  /* default 1,000 */
+    unsigned max_services;              /* default 10,000 */
+    unsigned max_workers;               /* default 100,000 */
     struct core_service_config service; /* for services that only a worker's offer has named */
     /* Called when the core needs a request's message no more; it was given by core_submit or
        core_job_forward. */
@@ -79,18 +79,26 @@ struct core_request {
     void *message;               /* the core owns it on success; given back through config.release */
     size_t bytes;                /* its size, for the bounds */
     struct slice service;
-    struct slice tenant;   /* may be empty; not looked at yet */
-    uint64_t deadline;     /* absolute time; 0: none */
-    unsigned priority;     /* 0 (first) .. 9 */
-    bool idempotent;       /* by method or Idempotency-Key: may be retried */
+    struct slice tenant; /* may be empty; not looked at yet */
+    uint64_t deadline;   /* absolute time; 0: none */
+    unsigned priority;   /* 0 (first) .. 9 */
+    bool idempotent;     /* by method or Idempotency-Key: may be retried */
 };
 
-/* Queues it (and hands it out at once if a slot is free: then no bound of the queue counts). 0 and *ret_request; or,
-   with nothing kept, *ret_why filled: WEIR_ENOSERVICE, WEIR_EFULL, WEIR_EDRAINING, WEIR_EDEADLINE, WEIR_ENOMEM. */
-int core_submit(struct core *core, uint64_t now, const struct core_request *request,
-                uint64_t *ret_request, struct failure *ret_why);
+/* Queues it (and hands it out at once if a slot is free: then no bound of the queue counts). 0 and
+   *ret_request; or, with nothing kept, *ret_why filled: WEIR_ENOSERVICE, WEIR_EFULL, WEIR_EDRAINING,
+   WEIR_EDEADLINE, WEIR_ENOMEM. */
+int core_submit(struct core *core, uint64_t now, const struct core_request *request, uint64_t *ret_request,
+                struct failure *ret_why);
 
-enum core_cause { CORE_CLIENT_GONE, CORE_DEADLINE, CORE_DELETED, CORE_PARENT_GONE, CORE_DRAIN_OVER, CORE_CAUSES };
+enum core_cause {
+    CORE_CLIENT_GONE,
+    CORE_DEADLINE,
+    CORE_DELETED,
+    CORE_PARENT_GONE,
+    CORE_DRAIN_OVER,
+    CORE_CAUSES
+};
 const char *core_cause_text(enum core_cause cause);
 /* The requester takes it back: no reply or fail will be called, not even one that core_next_action has yet to
    give out. Wherever it is, it is cancelled. */
@@ -99,21 +107,23 @@ void core_cancel(struct core *core, uint64_t now, uint64_t request, enum core_ca
 /* ---- workers ---- */
 
 struct core_worker {
-    void *port;       /* the adapter's own handle, given back in actions */
-    struct slice id;  /* for status and logs; copied */
+    void *port;                              /* the adapter's own handle, given back in actions */
+    struct slice id;                         /* for status and logs; copied */
     struct slice labels, address, transport; /* copied */
 };
 
 /* A worker without services and slots. 0, WEIR_ENOMEM, WEIR_ETOOMANY, WEIR_EDRAINING. */
-int core_worker_attach(struct core *core, uint64_t now, const struct core_worker *worker, uint64_t *ret_worker);
+int core_worker_attach(struct core *core, uint64_t now, const struct core_worker *worker,
+                       uint64_t *ret_worker);
 /* It offers a service, which exists from now on. 0, WEIR_EINVAL, WEIR_ENOMEM, WEIR_EFULL. */
 int core_worker_offer(struct core *core, uint64_t now, uint64_t worker, struct slice service);
-/* How many jobs it can run at once from now on. Fewer than now run is fine: it gets none until enough ended. */
+/* How many jobs it can run at once from now on. Fewer than now run is fine: it gets none until enough have
+   ended. */
 void core_worker_slots(struct core *core, uint64_t now, uint64_t worker, unsigned slots);
 /* It takes no further job (GOAWAY, BYE); what runs goes on. */
 void core_worker_drain(struct core *core, uint64_t now, uint64_t worker);
-/* It is gone with its slots. Its jobs follow the retry rule; a reply that has begun is cut by its body's abort (which
-   is the adapter's to do), without an action. */
+/* It is gone with its slots. Its jobs follow the retry rule; a reply that has begun is cut by its body's
+   abort (which is the adapter's to do), without an action. */
 void core_worker_gone(struct core *core, uint64_t now, uint64_t worker);
 
 /* ---- what a worker says of a job; each names the worker, and is late unless that worker has the job ---- */
@@ -127,21 +137,23 @@ struct requester *core_job_answer(struct core *core, uint64_t now, uint64_t work
 void core_job_done(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
 /* Instead of a reply: the request goes on at service with a new message (owned by the core on success; on
    failure the caller still owns it, and the core has failed the request: WEIR_ENOSERVICE becomes a 502
-   that names it, WEIR_EHOPS, WEIR_EFULL, WEIR_ENOMEM; or WEIR_ESTATE: late, no effect). The slot stays busy until
-   core_slot_free. The request stays as idempotent as it was: if the client may repeat it, a stage may be repeated. */
+   that names it, WEIR_EHOPS, WEIR_EFULL, WEIR_ENOMEM; or WEIR_ESTATE: late, no effect). The slot stays busy
+   until core_slot_free. The request stays as idempotent as it was: if the client may repeat it, a stage may
+   be repeated. */
 int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t job, struct slice service,
                      void *message, size_t bytes);
-/* Given back unstarted: always safe to run elsewhere; goes to the head of its queue, its waiting time going on. Frees
-   the slot. Does not use up an attempt. The worker gets no job for the next 100 ms, unless core_worker_slots is
-   called or another of its jobs ends before: a closed gate must not make jobs bounce. */
+/* Given back unstarted: always safe to run elsewhere; goes to the head of its queue, its waiting time going
+   on. Frees the slot. Does not use up an attempt. The worker gets no job for the next 100 ms, unless
+   core_worker_slots is called or another of its jobs ends before: a closed gate must not make jobs bounce. */
 void core_job_handed_back(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
-/* Its transport broke before it was done (stream reset, connection closed): the retry rule decides; a reply that has
-   begun is cut as by core_worker_gone. Frees the slot. */
+/* Its transport broke before it was done (stream reset, connection closed): the retry rule decides; a reply
+   that has begun is cut as by core_worker_gone. Frees the slot. */
 void core_job_lost(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
-/* Ended for good with an error of the worker's (WEIR_EBADANSWER: nonsense). The slot stays busy until core_slot_free. */
+/* Ended for good with an error of the worker's (WEIR_EBADANSWER: nonsense). The slot stays busy until
+   core_slot_free. */
 void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t job, int error);
-/* The worker's side of a job has ended: the slot can take another. For a job that is still RUNNING or ANSWERING the
-   same as core_job_lost. */
+/* The worker's side of a job has ended: the slot can take another. For a job that is still RUNNING or
+   ANSWERING the same as core_job_lost. */
 void core_slot_free(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
 
 /* ---- time ---- */
@@ -165,7 +177,7 @@ bool core_idle(const struct core *core);
 enum core_action_kind {
     CORE_NOTHING,
     CORE_SEND,   /* give the job to the worker; body_rewind first when attempt or retry asks for it */
-    CORE_CANCEL, /* the worker's job is no longer wanted; answer with core_slot_free when its side has ended */
+    CORE_CANCEL, /* the worker's job is no longer wanted; core_slot_free when its side has ended */
     CORE_FAIL,   /* tell the requester */
     CORE_ENDED   /* the request that began a reply has been ended by the hub (drain): cut it */
 };
@@ -184,39 +196,42 @@ struct core_action {
     uint64_t deadline;           /* SEND; 0: none */
 };
 
-/* The next action in *ret and true; false when there is none. After FAIL and ENDED the requester is not touched again. */
+/* The next action in *ret and true; false when there is none. After FAIL and ENDED the requester is not touched
+   again. */
 bool core_next_action(struct core *core, struct core_action *ret);
 
 /* ---- looking ---- */
 
 /* Bucket bounds of core_histogram, in microseconds; the last bucket is for everything above. */
-#define CORE_BOUNDS_US                                                                             \
-    { 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000,       \
-      2500000, 5000000, 10000000, 30000000, 60000000 }
+#define CORE_BOUNDS_US                                                                                       \
+    {                                                                                                        \
+        100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000,      \
+            5000000, 10000000, 30000000, 60000000                                                            \
+    }
 enum { CORE_BOUNDS = 18 };
 struct core_histogram {
     uint64_t count, sum_us, buckets[CORE_BOUNDS + 1];
 };
 
 /* Rows: id, help. Counters that only grow. */
-#define CORE_COUNTERS(X)                                                                           \
-    X(submitted, "requests accepted into a queue")                                                 \
-    X(done, "requests whose reply was received whole")                                             \
-    X(failed, "accepted requests that the hub ended with an error, or whose reply was cut")        \
-    X(dispatched, "jobs handed to workers, retries included")                                      \
-    X(forwarded, "jobs that a worker sent on to a service")                                        \
-    X(retried, "jobs run again after their worker was lost")                                       \
-    X(handed_back, "jobs given back unstarted by a worker")                                        \
-    X(lost, "jobs whose worker was lost while they ran")                                           \
-    X(late, "messages about jobs that had ended, or from a worker that did not have them")         \
-    X(bad_answers, "answers of workers that were nonsense")                                        \
-    X(rejected_full, "requests refused: queue full")                                               \
-    X(rejected_no_service, "requests refused: no such service")                                    \
-    X(rejected_draining, "requests refused: draining")                                             \
-    X(rejected_queue_time, "requests refused: waited longer than the queue time")                  \
-    X(rejected_deadline, "requests whose deadline passed before their reply began")                \
-    X(rejected_hops, "requests refused: more hops than max-hops")                                  \
-    X(workers_attached, "workers that attached")                                                   \
+#define CORE_COUNTERS(X)                                                                                     \
+    X(submitted, "requests accepted into a queue")                                                           \
+    X(done, "requests whose reply was received whole")                                                       \
+    X(failed, "accepted requests that the hub ended with an error, or whose reply was cut")                  \
+    X(dispatched, "jobs handed to workers, retries included")                                                \
+    X(forwarded, "jobs that a worker sent on to a service")                                                  \
+    X(retried, "jobs run again after their worker was lost")                                                 \
+    X(handed_back, "jobs given back unstarted by a worker")                                                  \
+    X(lost, "jobs whose worker was lost while they ran")                                                     \
+    X(late, "messages about jobs that had ended, or from a worker that did not have them")                   \
+    X(bad_answers, "answers of workers that were nonsense")                                                  \
+    X(rejected_full, "requests refused: queue full")                                                         \
+    X(rejected_no_service, "requests refused: no such service")                                              \
+    X(rejected_draining, "requests refused: draining")                                                       \
+    X(rejected_queue_time, "requests refused: waited longer than the queue time")                            \
+    X(rejected_deadline, "requests whose deadline passed before their reply began")                          \
+    X(rejected_hops, "requests refused: more hops than max-hops")                                            \
+    X(workers_attached, "workers that attached")                                                             \
     X(workers_gone, "workers that went away")
 
 enum core_phase { CORE_PHASE_QUEUED, CORE_PHASE_RUNNING, CORE_PHASE_ANSWERING, CORE_PHASES };
@@ -236,7 +251,8 @@ void core_stats(const struct core *core, struct core_stats *ret);
 
 struct core_service_view {
     struct slice name;
-    uint64_t queued, queued_bytes, running, workers, slots, done_per_s_milli; /* measured rate, in 1/1000 per s */
+    uint64_t queued, queued_bytes, running, workers, slots;
+    uint64_t done_per_s_milli; /* measured rate, in 1/1000 per s */
     uint64_t submitted, dispatched, done, oldest_wait_us;
     const struct core_histogram *wait, *run; /* borrowed until the next call */
     const struct core_service_config *config;
@@ -253,7 +269,8 @@ struct core_worker_view {
 };
 bool core_worker_next(const struct core *core, uint32_t *cursor, struct core_worker_view *ret);
 /* The services of a worker: start with *cursor 0. */
-bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t *cursor, struct slice *ret_service);
+bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t *cursor,
+                              struct slice *ret_service);
 
 enum core_job_state { CORE_QUEUED, CORE_RUNNING, CORE_ANSWERING, CORE_LEAVING };
 struct core_job_view {

@@ -42,6 +42,7 @@ double core_rate_per_s(const struct rate *r, uint64_t now) {
 
 unsigned core_limits_retry_after(const struct service *s, uint64_t now) {
     double per_s = core_rate_per_s(&s->drained, now);
+    if (per_s < 1e-3) per_s = core_rate_per_s(&s->finished, now); /* no queue yet to see drain */
     if (per_s < 1e-3) return 0;
     double seconds = (double)s->queued / per_s;
     if (seconds >= RETRY_AFTER_MOST) return RETRY_AFTER_MOST;

@@ -122,7 +122,7 @@ size_t stream_pending(const struct stream *s);
 void stream_dirty(struct stream *s);
 /* Closes now; what is not yet written is lost. Harmless when closing already. */
 void stream_close(struct stream *s);
-/* Sends what is pending, then FIN, then drops what still comes in until the peer's FIN, at most 2 s (so that a peer
+/* Sends what is pending, then FIN, then drops what still comes in until the peer's FIN, at most 1 s (so that a peer
    that is still sending gets the answer and not a reset, RFC 9112 9.6), then closes. No further data or eof callback. */
 void stream_close_after_write(struct stream *s);
 /* Closes with a reset (TCP), so that the peer cannot take what it got for the whole. */

@@ -160,7 +160,7 @@ class Queue(Case):
 
     def test_bodies_wait_at_the_client(self):
         """Bytes in the queue are bounded: a big body is not read before a worker is there."""
-        h = self.hub("--buffered-body", "65536", "--route", "/s=s")
+        h = self.hub("--buffered-body", "65536", "--route", "/s=s", "--drain", "1s")
         client = self.client(h)
         client.send(b"POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: 50000000\r\n\r\n")
         h.wait_queued(1)
