@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum { UPGRADE_TIME_US = 10 * 1000 * 1000 };
-
 static void on_timer(uv_timer_t *timer) {
     struct attach *a = timer->data;
     uint64_t now = io_now_us(a->config.loop);
@@ -18,7 +16,7 @@ static void on_timer(uv_timer_t *timer) {
         if (l->closing) continue;
         if (l->protocol)
             l->protocol->heartbeat(l);
-        else if (now - l->opened_us > UPGRADE_TIME_US)
+        else if (now - l->opened_us > a->config.upgrade_timeout_us)
             link_close(l, LOG_INFO, "worker-refused", "sent no upgrade in time");
     }
 }

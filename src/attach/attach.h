@@ -20,6 +20,7 @@ struct attach_config {
     size_t buffered_body;     /* bytes of a forwarded body gathered before it goes on as a stream */
     unsigned max_slots;       /* most that one worker may offer */
     unsigned max_links;       /* most connections */
+    uint64_t upgrade_timeout_us; /* for a worker to send its upgrade request */
     uint64_t heartbeat_us;    /* a PING this often */
     unsigned heartbeat_missed; /* gone after so many without an answer */
     bool token_required;

@@ -38,7 +38,9 @@ static void refuse(struct link *l, int error, const char *why) {
     unsigned status = error_status(error);
     struct buffer body;
     buffer_init(&body);
-    struct problem p = {.status = status, .detail = slice_of(why)};
+    char id[32]; /* the same in the log */
+    int n = snprintf(id, sizeof(id), "attach-%llu", (unsigned long long)l->serial);
+    struct problem p = {.status = status, .detail = slice_of(why), .request_id = {id, (size_t)n}};
     if (problem_write(&body, &p) == 0)
         (void)buffer_printf(stream_out(&l->stream),
                             "HTTP/1.1 %u %s\r\ncontent-type: application/problem+json\r\ncontent-length: %zu\r\n"
@@ -46,7 +48,7 @@ static void refuse(struct link *l, int error, const char *why) {
                             status, status_text(status), buffer_size(&body), SLICE_ARG(buffer_slice(&body)));
     buffer_fini(&body);
     a->stats.links_refused++;
-    log_event(a->config.log, LOG_WARN, "worker-refused", "worker %s: %u %s", l->name, status, why);
+    log_event(a->config.log, LOG_WARN, "worker-refused", "worker %s: %u %s (%s)", l->name, status, why, id);
     l->closing = true;
     stream_close_after_write(&l->stream);
 }
@@ -192,7 +194,7 @@ struct link *link_new(struct attach *a, bool is_unix) {
     snprintf(l->name, sizeof(l->name), "(not yet known)");
     buffer_init(&l->in);
     list_push_back(&a->links, &l->node);
-    a->stats.links_opened++;
+    l->serial = ++a->stats.links_opened;
     a->stats.links++;
     return l;
 }

@@ -31,7 +31,7 @@ struct link {
     const struct link_protocol *protocol; /* NULL: not upgraded yet */
     void *state;                          /* the protocol's */
     uint64_t worker;                      /* in the core; 0: none yet */
-    uint64_t opened_us;
+    uint64_t opened_us, serial;
     struct buffer in; /* of the upgrade */
     size_t scanned;
     bool closing;

@@ -196,8 +196,8 @@ struct core_action {
     uint64_t deadline;           /* SEND; 0: none */
 };
 
-/* The next action in *ret and true; false when there is none. After FAIL and ENDED the requester is not touched
-   again. */
+/* The next action in *ret and true; false when there is none. After FAIL and ENDED the requester is not
+   touched again. */
 bool core_next_action(struct core *core, struct core_action *ret);
 
 /* ---- looking ---- */

@@ -85,35 +85,44 @@ static const char *no_retry(const struct core *core, const struct job *job) {
     return NULL;
 }
 
-void core_job_retry(struct core *core, struct job *job, bool renew) {
+/* A job that has not been answered has lost its worker: it runs again, or its request fails. */
+static void retry_or_fail(struct core *core, struct job *job, bool renew) {
     struct request *r = job->request;
-    enum core_job_state state = job->state;
-    bool given = job->action.kind != CORE_SEND;
-    core_job_off_worker(core, job);
-    if (state != CORE_LEAVING && given) core->stats.lost++;
-    if (state == CORE_RUNNING && !given) { /* it never got there */
-        core_action_undo(&job->action);
-        job->attempt--;
-        put_back(core, job, false);
-        return;
-    }
-    const char *why_not = state == CORE_RUNNING ? no_retry(core, job) : NULL;
-    if (state == CORE_RUNNING && !why_not) {
+    const char *why_not = no_retry(core, job);
+    if (!why_not) {
         core->stats.retried++;
         job->queued_at = core->now;
         put_back(core, job, renew);
         return;
     }
     struct failure why = {.error = WEIR_EWORKERGONE, .service = job->service->name, .detail = why_not};
-    core_job_free(core, job);
-    if (!r) return;
     r->job = NULL;
-    if (state == CORE_RUNNING) {
-        core_request_fail(core, r, &why);
-    } else { /* the requester learns it from the body of the reply that has begun */
-        core->stats.failed++;
-        core_request_end(core, r);
+    core_job_free(core, job);
+    core_request_fail(core, r, &why);
+}
+
+void core_job_retry(struct core *core, struct job *job, bool renew) {
+    struct request *r = job->request;
+    core_job_off_worker(core, job);
+    if (job->action.kind == CORE_SEND) { /* it never got there */
+        core_action_undo(&job->action);
+        job->attempt--;
+        put_back(core, job, false);
+        return;
     }
+    if (!r) {
+        core_job_free(core, job);
+        return;
+    }
+    core->stats.lost++;
+    if (job->state == CORE_RUNNING) {
+        retry_or_fail(core, job, renew);
+        return;
+    }
+    core->stats.failed++; /* the requester learns it from the body of the reply that has begun */
+    r->job = NULL;
+    core_job_free(core, job);
+    core_request_end(core, r);
 }
 
 /* ---- what workers say ---- */

@@ -76,7 +76,7 @@ void core_request_drop_job(struct core *core, struct request *r, enum core_cause
 void core_request_fail(struct core *core, struct request *r, const struct failure *why);
 /* For a request without a job: it is over. */
 void core_request_end(struct core *core, struct request *r);
-/* Makes its timer ring in time; before it does when that is already so. */
+/* Sees to it that its timer rings by the time that anything about it is due. */
 void core_request_arm(struct core *core, struct request *r);
 /* Its timer has rung. */
 void core_request_timer(struct core *core, struct request *r);

@@ -219,6 +219,7 @@ static int make_attach(struct hub *h) {
         .buffered_body = cfg->buffered_body,
         .max_slots = 65536,
         .max_links = (unsigned)cfg->max_workers,
+        .upgrade_timeout_us = cfg->head_timeout * 1000,
         .heartbeat_us = cfg->heartbeat * 1000,
         .heartbeat_missed = (unsigned)cfg->heartbeat_missed,
         .token_required = config_wants_token(cfg),

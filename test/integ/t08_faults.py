@@ -202,8 +202,20 @@ class Killed(Case):
         client.send(request_bytes("GET", "/one?to=sleep&target=/sleep?ms=60000"))
         wait_until(lambda: len(self.logged("started")) == 2, 5)
         second.kill()
-        r = client.response()  # its method is POST there, which is not safe to repeat
-        self.assert_problem(r, 502)
+        self.worker(h, offer=["sleep"])  # the client's GET is safe to repeat, at whatever stage it is
+        wait_until(lambda: len(self.logged("started")) == 3, 5)
+        client.close()
+        h.wait_idle()
+
+    def test_second_stage_dies_with_a_post(self):
+        h = self.hub()
+        self.worker(h, offer=["one=forward"])
+        second = self.worker(h, offer=["sleep"])
+        client = self.client(h)
+        client.send(request_bytes("POST", "/one?to=sleep&target=/sleep?ms=60000", [], b"x"))
+        wait_until(lambda: len(self.logged("started")) == 2, 5)
+        second.kill()
+        self.assert_problem(client.response(), 502)
         h.wait_idle()
 
     @slow(60)

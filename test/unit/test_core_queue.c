@@ -262,6 +262,25 @@ static void a_short_queue_is_worth_a_second(void **state) {
     cancel_all(w);
 }
 
+/* Before a queue has been seen to drain, what its workers get done says how fast it will. */
+static void a_first_burst_is_told_by_what_was_done_before(void **state) {
+    (void)state;
+    struct core_service_config c = defaults();
+    c.max_queued = 8;
+    struct world *w = world(&c);
+    join(w, "a", 1);
+    for (char i = 'A'; i < 'A' + 10; i++) { /* 4 per second, none of which waits */
+        ask_for(w, "GET", "a");
+        pass(w, 250);
+        finish(w, i);
+    }
+    for (int i = 0; i < 9; i++) assert_int_equal(ask_for(w, "GET", "a"), 0);
+    assert_int_equal(ask_for(w, "GET", "a"), WEIR_EFULL);
+    assert_int_equal(w->requests[w->request_count - 1].failure.retry_after_s, 2);
+    w->requests[w->request_count - 1].id = 0;
+    cancel_all(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(priorities_are_strict_and_fifo_inside),
@@ -274,6 +293,7 @@ int main(void) {
         cmocka_unit_test(the_hub_takes_so_many),
         cmocka_unit_test(retry_after_is_measured),
         cmocka_unit_test(a_short_queue_is_worth_a_second),
+        cmocka_unit_test(a_first_burst_is_told_by_what_was_done_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
