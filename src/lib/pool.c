@@ -15,12 +15,13 @@
 #include "lib/worker.h"
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { QUICK_US = 100, KNOWN_RUNS = 8, GUARD_NS = 1000 * 1000 };
+enum { QUICK_US = 100, KNOWN_RUNS = 8, GUARD_NS = 1000 * 1000, LOOK_US = 50, HOT_US = 100 };
 
 static uint64_t now_us(void) {
     return clock_mono_ns() / 1000;
@@ -143,6 +144,22 @@ static int poll_timeout(const struct weir_worker *w, uint64_t now_ms) {
     return due > now_ms ? (int)(due - now_ms) : 0;
 }
 
+/*
+ * Going to sleep and being woken costs more than a quick job itself. So when the last wait was short, the next one begins
+ * with looking, for a moment, letting others run in between. Workers of long jobs never get there.
+ */
+static int wait_for_sockets(struct weir_worker *w, struct pollfd *fds, size_t n, int timeout) {
+    uint64_t began = now_us();
+    int found = 0;
+    while (w->hot && timeout != 0 && found == 0 && now_us() - began < LOOK_US) {
+        found = poll(fds, n, 0);
+        if (found == 0) sched_yield();
+    }
+    if (found == 0) found = poll(fds, n, timeout);
+    w->hot = now_us() - began < HOT_US;
+    return found;
+}
+
 static void lead(struct weir_worker *w, struct pollfd *fds) {
     w->leading = true;
     flush_all(w);
@@ -156,7 +173,7 @@ static void lead(struct weir_worker *w, struct pollfd *fds) {
     int timeout = poll_timeout(w, worker_now_ms());
     w->polling = true;
     pthread_mutex_unlock(&w->lock);
-    int found = poll(fds, n, timeout);
+    int found = wait_for_sockets(w, fds, n, timeout);
     pthread_mutex_lock(&w->lock);
     w->polling = false;
     if (found < 0) for (size_t i = 0; i < n; i++) fds[i].revents = 0;

@@ -77,6 +77,7 @@ struct weir_worker {
     unsigned streams; /* jobs that have a stream */
     unsigned zombies; /* handlers that run on after their stream was reset */
     bool leading, polling, guarded, guard_parked, guard_called, quit, draining;
+    bool hot;          /* the last wait was short; only the leader's */
     unsigned activity; /* changes with each job run: tells the guard that something goes on */
     uint64_t drain_until_ms;
     uint64_t random;
