@@ -4,11 +4,38 @@
 #include "base/clock.h"
 #include "io/private.h"
 #include "weir/weir.h"
+#include <sched.h>
 #include <stdlib.h>
+
+static void on_idle(uv_idle_t *idle) {
+    (void)idle; /* it is there so that the loop looks for events without sleeping */
+}
+
+/*
+ * Going to sleep and being woken costs more than handling a small event. So after a short wait the next one begins with
+ * looking, for a moment, letting others run in between. A loop with little to do never gets there.
+ */
+static void look_or_sleep(struct io_loop *l, uint64_t event_us) {
+    uint64_t now = clock_mono_ns() / 1000;
+    if (event_us) {
+        l->hot = event_us - l->wait_us < IO_HOT_US;
+        l->wait_us = now;
+    }
+    bool look = l->hot && now - l->wait_us < IO_LOOK_US;
+    if (look && !event_us) sched_yield();
+    if (look == l->looking) return;
+    l->looking = look;
+    if (look)
+        uv_idle_start(&l->idle, on_idle);
+    else
+        uv_idle_stop(&l->idle);
+}
 
 static void on_prepare(uv_prepare_t *prepare) {
     struct io_loop *l = prepare->data;
+    uint64_t event_us = l->now_us; /* 0: nothing happened in this turn */
     io_loop_flush(l);
+    look_or_sleep(l, event_us);
     l->now_us = 0; /* the next turn reads the clock anew */
 }
 
@@ -43,11 +70,13 @@ int io_loop_init(struct io_loop *l) {
         return WEIR_EIO;
     }
     uv_prepare_init(&l->uv, &l->prepare);
+    uv_idle_init(&l->uv, &l->idle);
     uv_timer_init(&l->uv, &l->linger_timer);
     l->on_linger = on_linger_timer;
     l->prepare.data = l->async.data = l->linger_timer.data = l;
     uv_prepare_start(&l->prepare, on_prepare);
     uv_unref((uv_handle_t *)&l->prepare);
+    uv_unref((uv_handle_t *)&l->idle);
     uv_unref((uv_handle_t *)&l->async);
     uv_unref((uv_handle_t *)&l->linger_timer);
     return 0;
@@ -56,6 +85,7 @@ int io_loop_init(struct io_loop *l) {
 void io_loop_fini(struct io_loop *l) {
     LIST_FOR(node, &l->lingering) stream_close(CONTAINER_OF(node, struct stream, lingering));
     uv_close((uv_handle_t *)&l->prepare, NULL);
+    uv_close((uv_handle_t *)&l->idle, NULL);
     uv_close((uv_handle_t *)&l->async, NULL);
     uv_close((uv_handle_t *)&l->linger_timer, NULL);
     uv_run(&l->uv, UV_RUN_DEFAULT);

@@ -17,6 +17,7 @@
 struct io_loop {
     uv_loop_t uv;
     uv_prepare_t prepare;
+    uv_idle_t idle;
     uv_async_t async;
     struct list dirty;
     struct list lingering; /* streams that have said goodbye and wait for the peer's FIN */
@@ -24,6 +25,8 @@ struct io_loop {
     uv_timer_cb on_linger;
     char *read_buffer; /* shared: IO_READ_SIZE bytes */
     uint64_t now_us;   /* this turn's time, 0 until asked for; see io_now_us */
+    uint64_t wait_us;  /* when the last turn with events ended */
+    bool hot, looking; /* see loop.c */
     void (*turn)(void *ctx); /* once per turn, before the writes; may be NULL */
     void (*woken)(void *ctx); /* after io_loop_wake; may be NULL */
     void *ctx;
