@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * primes: a pipeline of two stages. The first one checks the question, refuses what is no number, and sends the
- * number on; the second one does the arithmetic, and its answer is the client's. Each stage is a process of its
- * own, so that there can be many of the slow one and few of the quick one.
+ * primes: a pipeline of two stages. The first one checks the question, refuses what is no number, and sends
+ * the number on; the second one does the arithmetic, and its answer is the client's. Each stage is a process
+ * of its own, so that there can be many of the slow one and few of the quick one.
  *
  *   weir hub &
  *   primes --stage primes &
@@ -61,7 +61,9 @@ int main(int argc, char **argv) {
         if (flag == 's') stage = optarg;
         if (flag == '?') return 2;
     }
-    weir_handler *handler = strcmp(stage, "primes") == 0 ? check : strcmp(stage, "divide") == 0 ? divide : NULL;
+    weir_handler *handler = strcmp(stage, "primes") == 0   ? check
+                            : strcmp(stage, "divide") == 0 ? divide
+                                                           : NULL;
     if (!handler || optind < argc) {
         fprintf(stderr, "usage: primes --stage primes|divide [--hub ADDR]\n");
         return 2;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * upload: reads a body of any size piece by piece, in constant memory, and tells its size and its CRC-32. While
- * the worker is busy with a piece, flow control holds the client back.
+ * upload: reads a body of any size piece by piece, in constant memory, and tells its size and its CRC-32.
+ * While the worker is busy with a piece, flow control holds the client back.
  *
  *   weir hub --max-body 10GiB &
  *   upload &
@@ -40,8 +40,8 @@ static int upload(weir_job *job, void *arg) {
         total += (uint64_t)n;
     }
     if (n < 0) return (int)n; /* the rest will not come */
-    return weir_reply_printf(job, 200, "application/json", "{\"bytes\": %" PRIu64 ", \"crc32\": \"%08" PRIx32 "\"}\n",
-                             total, crc);
+    return weir_reply_printf(job, 200, "application/json",
+                             "{\"bytes\": %" PRIu64 ", \"crc32\": \"%08" PRIx32 "\"}\n", total, crc);
 }
 
 int main(int argc, char **argv) {

@@ -34,38 +34,38 @@ extern "C" {
  * Every error that weir knows. Columns: name, value, text, the HTTP status that a hub answers with
  * when this error ends a request (0: never shown to a client), whether trying again may help.
  */
-#define WEIR_ERRORS(X)                                                                             \
-    X(ENOMEM, -1, "out of memory", 503, 1)                                                         \
-    X(EINVAL, -2, "invalid argument", 400, 0)                                                      \
-    X(EMALFORMED, -3, "malformed message", 400, 0)                                                 \
-    X(ENOSERVICE, -4, "no such service", 404, 0)                                                   \
-    X(EFULL, -5, "queue full", 503, 1)                                                             \
-    X(EDRAINING, -6, "hub is draining", 503, 1)                                                    \
-    X(EQUEUETIME, -7, "no worker became free within the queue time", 503, 1)                       \
-    X(EDEADLINE, -8, "deadline passed", 504, 1)                                                    \
-    X(ECANCELLED, -9, "cancelled", 0, 0)                                                           \
-    X(EWORKERGONE, -10, "worker went away before it had answered", 502, 0)                         \
-    X(EBADANSWER, -11, "worker answered nonsense", 502, 0)                                         \
-    X(EHOPS, -12, "too many hops", 508, 0)                                                         \
-    X(ECUT, -13, "answer was cut off", 0, 0)                                                       \
-    X(ETOOBIG, -14, "body over the limit", 413, 0)                                                 \
-    X(EHEADTOOBIG, -15, "header fields over the limit", 431, 0)                                    \
-    X(ETARGETTOOBIG, -16, "request target over the limit", 414, 0)                                 \
-    X(ESLOW, -17, "client too slow sending its request", 408, 1)                                   \
-    X(EMETHOD, -18, "method not implemented", 501, 0)                                              \
-    X(EVERSION, -19, "HTTP version not supported", 505, 0)                                         \
-    X(EEXPECT, -20, "expectation cannot be met", 417, 0)                                           \
-    X(ECONNECT, -21, "cannot reach the hub", 0, 1)                                                 \
-    X(ECLOSED, -22, "connection closed", 0, 1)                                                     \
-    X(ETIMEDOUT, -23, "timed out", 0, 1)                                                           \
-    X(ENOTFOUND, -24, "not found", 404, 0)                                                         \
-    X(ECONFIG, -25, "bad configuration", 0, 0)                                                     \
-    X(EPROTOCOL, -26, "protocol error", 0, 0)                                                      \
-    X(ESTATE, -27, "not possible in this state", 0, 0)                                             \
-    X(EIO, -28, "input/output error", 0, 1)                                                        \
-    X(ENOTALLOWED, -29, "method not allowed here", 405, 0)                                         \
-    X(ETOOMANY, -30, "too many connections", 503, 1)                                               \
-    X(ETOKEN, -31, "a token is required", 401, 0)                                                  \
+#define WEIR_ERRORS(X)                                                                                       \
+    X(ENOMEM, -1, "out of memory", 503, 1)                                                                   \
+    X(EINVAL, -2, "invalid argument", 400, 0)                                                                \
+    X(EMALFORMED, -3, "malformed message", 400, 0)                                                           \
+    X(ENOSERVICE, -4, "no such service", 404, 0)                                                             \
+    X(EFULL, -5, "queue full", 503, 1)                                                                       \
+    X(EDRAINING, -6, "hub is draining", 503, 1)                                                              \
+    X(EQUEUETIME, -7, "no worker became free within the queue time", 503, 1)                                 \
+    X(EDEADLINE, -8, "deadline passed", 504, 1)                                                              \
+    X(ECANCELLED, -9, "cancelled", 0, 0)                                                                     \
+    X(EWORKERGONE, -10, "worker went away before it had answered", 502, 0)                                   \
+    X(EBADANSWER, -11, "worker answered nonsense", 502, 0)                                                   \
+    X(EHOPS, -12, "too many hops", 508, 0)                                                                   \
+    X(ECUT, -13, "answer was cut off", 0, 0)                                                                 \
+    X(ETOOBIG, -14, "body over the limit", 413, 0)                                                           \
+    X(EHEADTOOBIG, -15, "header fields over the limit", 431, 0)                                              \
+    X(ETARGETTOOBIG, -16, "request target over the limit", 414, 0)                                           \
+    X(ESLOW, -17, "client too slow sending its request", 408, 1)                                             \
+    X(EMETHOD, -18, "method not implemented", 501, 0)                                                        \
+    X(EVERSION, -19, "HTTP version not supported", 505, 0)                                                   \
+    X(EEXPECT, -20, "expectation cannot be met", 417, 0)                                                     \
+    X(ECONNECT, -21, "cannot reach the hub", 0, 1)                                                           \
+    X(ECLOSED, -22, "connection closed", 0, 1)                                                               \
+    X(ETIMEDOUT, -23, "timed out", 0, 1)                                                                     \
+    X(ENOTFOUND, -24, "not found", 404, 0)                                                                   \
+    X(ECONFIG, -25, "bad configuration", 0, 0)                                                               \
+    X(EPROTOCOL, -26, "protocol error", 0, 0)                                                                \
+    X(ESTATE, -27, "not possible in this state", 0, 0)                                                       \
+    X(EIO, -28, "input/output error", 0, 1)                                                                  \
+    X(ENOTALLOWED, -29, "method not allowed here", 405, 0)                                                   \
+    X(ETOOMANY, -30, "too many connections", 503, 1)                                                         \
+    X(ETOKEN, -31, "a token is required", 401, 0)                                                            \
     X(EFORBIDDEN, -32, "the token is not known", 403, 0)
 
 enum weir_error {
@@ -118,8 +118,7 @@ WEIR_API weir_worker *weir_worker_new(const weir_worker_options *options);
 WEIR_API int weir_worker_open(const weir_worker_options *options, weir_worker **ret_worker);
 
 /* Offers a service. Before weir_worker_run only. WEIR_EINVAL: a name that no service can have. */
-WEIR_API int weir_worker_offer(weir_worker *worker, const char *service, weir_handler *handler,
-                               void *arg);
+WEIR_API int weir_worker_offer(weir_worker *worker, const char *service, weir_handler *handler, void *arg);
 
 /*
  * Connects, serves, reconnects when a hub goes (exponential backoff with jitter, only after
@@ -169,7 +168,8 @@ WEIR_API ptrdiff_t weir_job_body_read(weir_job *job, void *buffer, size_t size);
 /* The whole body, gathered (at most max_body bytes: else WEIR_ETOOBIG) and followed by a NUL. */
 WEIR_API int weir_job_body(weir_job *job, const char **ret_body, size_t *ret_size);
 
-/* 1 once the job was cancelled: the client left, its deadline passed, the hub went. Cheap: call it in loops. */
+/* 1 once the job was cancelled: the client left, its deadline passed, the hub went. Cheap: call it in loops.
+ */
 WEIR_API int weir_job_cancelled(const weir_job *job);
 /* Sleeps up to ms milliseconds; returns 0, or WEIR_ECANCELLED as soon as the job is cancelled. */
 WEIR_API int weir_job_wait(weir_job *job, unsigned ms);
@@ -182,11 +182,10 @@ WEIR_API int weir_job_set_header(weir_job *job, const char *name, const char *va
 /* The whole answer at once. content_type may be NULL (none is sent). */
 WEIR_API int weir_reply(weir_job *job, unsigned status, const char *content_type, const void *body,
                         size_t size);
-WEIR_API int weir_reply_printf(weir_job *job, unsigned status, const char *content_type,
-                               const char *format, ...) WEIR_PRINTF(4, 5);
+WEIR_API int weir_reply_printf(weir_job *job, unsigned status, const char *content_type, const char *format,
+                               ...) WEIR_PRINTF(4, 5);
 /* An RFC 9457 problem+json answer; detail is printf-formatted. */
-WEIR_API int weir_reply_problem(weir_job *job, unsigned status, const char *format, ...)
-    WEIR_PRINTF(3, 4);
+WEIR_API int weir_reply_problem(weir_job *job, unsigned status, const char *format, ...) WEIR_PRINTF(3, 4);
 
 /* A streamed answer. weir_reply_write waits while the client is slower than the handler; it gives
    WEIR_ECANCELLED once nobody wants the rest. */
@@ -196,11 +195,11 @@ WEIR_API int weir_reply_end(weir_job *job);
 
 /* Sends the request on to service instead of answering. target NULL: the original one stays. The
    body (content_type may be NULL) becomes the request's body there; NULL and 0 for none. */
-WEIR_API int weir_forward(weir_job *job, const char *service, const char *target,
-                          const char *content_type, const void *body, size_t size);
+WEIR_API int weir_forward(weir_job *job, const char *service, const char *target, const char *content_type,
+                          const void *body, size_t size);
 /* The same service once more, from the tail of its queue: gives the slot back between portions. */
-WEIR_API int weir_again(weir_job *job, const char *target, const char *content_type,
-                        const void *body, size_t size);
+WEIR_API int weir_again(weir_job *job, const char *target, const char *content_type, const void *body,
+                        size_t size);
 
 /* ----------------------------------------------------------- embedded hub */
 

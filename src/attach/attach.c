@@ -11,7 +11,7 @@
 static void on_timer(uv_timer_t *timer) {
     struct attach *a = timer->data;
     uint64_t now = io_now_us(a->config.loop);
-    LIST_FOR(node, &a->links) {
+    LIST_FOR (node, &a->links) {
         struct link *l = CONTAINER_OF(node, struct link, node);
         if (l->closing) continue;
         if (l->protocol)
@@ -99,7 +99,7 @@ void attach_close(struct attach *a) {
     attach_drain(a);
     if (a->timer_open) uv_close((uv_handle_t *)&a->timer, NULL);
     a->timer_open = false;
-    LIST_FOR(node, &a->links)
+    LIST_FOR (node, &a->links)
         link_close(CONTAINER_OF(node, struct link, node), LOG_DEBUG, "worker-closed", "the hub ends");
 }
 

@@ -15,14 +15,14 @@ struct attach_config {
     struct io_loop *loop;
     struct core *core;
     struct log *log;
-    size_t max_head;          /* bytes of a worker's upgrade request, and of an answer's head */
-    size_t body_window;       /* bytes of an answer held until the client takes them */
-    size_t buffered_body;     /* bytes of a forwarded body gathered before it goes on as a stream */
-    unsigned max_slots;       /* most that one worker may offer */
-    unsigned max_links;       /* most connections */
+    size_t max_head;             /* bytes of a worker's upgrade request, and of an answer's head */
+    size_t body_window;          /* bytes of an answer held until the client takes them */
+    size_t buffered_body;        /* bytes of a forwarded body gathered before it goes on as a stream */
+    unsigned max_slots;          /* most that one worker may offer */
+    unsigned max_links;          /* most connections */
     uint64_t upgrade_timeout_us; /* for a worker to send its upgrade request */
-    uint64_t heartbeat_us;    /* a PING this often */
-    unsigned heartbeat_missed; /* gone after so many without an answer */
+    uint64_t heartbeat_us;       /* a PING this often */
+    unsigned heartbeat_missed;   /* gone after so many without an answer */
     bool token_required;
     /* Whose token this is, NULL: nobody's. In a time that does not depend on how wrong it is. */
     const char *(*token_name)(void *ctx, struct slice secret);
@@ -30,11 +30,11 @@ struct attach_config {
 };
 
 /* Rows: id, help. Counters that only grow. */
-#define ATTACH_COUNTERS(X)                                                                         \
-    X(links_opened, "connections by workers")                                                      \
-    X(links_refused, "connections by workers that were refused at the handshake")                  \
-    X(links_silent, "connections by workers closed for missing heartbeats")                        \
-    X(protocol_errors, "connections by workers closed for protocol errors")                        \
+#define ATTACH_COUNTERS(X)                                                                                   \
+    X(links_opened, "connections by workers")                                                                \
+    X(links_refused, "connections by workers that were refused at the handshake")                            \
+    X(links_silent, "connections by workers closed for missing heartbeats")                                  \
+    X(protocol_errors, "connections by workers closed for protocol errors")                                  \
     X(bad_answers, "answers by workers that were not valid HTTP")
 
 struct attach_stats {

@@ -2,7 +2,8 @@
 #include "attach/exchange.h"
 #include "weir/weir.h"
 
-void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send, size_t buffered_body) {
+void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send,
+                    size_t buffered_body) {
     *x = (struct exchange){.core = core,
                            .worker = send->worker,
                            .job = send->job,
@@ -48,7 +49,8 @@ static void go_on(struct exchange *x, uint64_t now) {
         return;
     }
     size_t bytes = next->arena.used + (body ? body_held(body) : 0);
-    if (core_job_forward(x->core, now, x->worker, x->job, x->answer.service, next, bytes) != 0) message_unref(next);
+    if (core_job_forward(x->core, now, x->worker, x->job, x->answer.service, next, bytes) != 0)
+        message_unref(next);
 }
 
 int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool ended, size_t window,

@@ -21,21 +21,23 @@ struct exchange {
     struct core *core;
     uint64_t worker, job;
     enum exchange_state state;
-    struct message *message; /* what the worker was given; a reference */
-    struct body *body;       /* of the answer; NULL: none */
-    struct answer answer;    /* of a forward; text in answer_head's arena */
+    struct message *message;             /* what the worker was given; a reference */
+    struct body *body;                   /* of the answer; NULL: none */
+    struct answer answer;                /* of a forward; text in answer_head's arena */
     const struct http_head *answer_head; /* of a forward, while its body is gathered */
     size_t buffered_body;
 };
 
 /* Takes a reference on the message. */
-void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send, size_t buffered_body);
+void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send,
+                    size_t buffered_body);
 /* Drops what it holds. */
 void exchange_fini(struct exchange *x);
 
-/* The final head of an answer (no 1xx) has come in. The head must live until exchange_fini; it is changed (what may
-   not pass on is taken out). ended: no body follows. producer: told as the body is consumed. 0; WEIR_EBADANSWER with *ret_why, or
-   WEIR_ENOMEM: the adapter breaks off the job and, when the worker's side has ended, calls exchange_lost. */
+/* The final head of an answer (no 1xx) has come in. The head must live until exchange_fini; it is changed
+   (what may not pass on is taken out). ended: no body follows. producer: told as the body is consumed. 0;
+   WEIR_EBADANSWER with *ret_why, or WEIR_ENOMEM: the adapter breaks off the job and, when the worker's side
+   has ended, calls exchange_lost. */
 int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool ended, size_t window,
                   struct body_side producer, const char **ret_why);
 /* Body bytes. Returns false when nobody wants them (the adapter may count them as consumed at once). */

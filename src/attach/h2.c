@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reverse HTTP/2 (docs/protocol.md "Reverse HTTP", step 6; RFC 9113): the hub is the HTTP/2 client of a worker that
- * dialled in. A stream is a job, SETTINGS_MAX_CONCURRENT_STREAMS the slots, WINDOW_UPDATE backpressure, RST_STREAM
- * cancel, GOAWAY drain, PING the heartbeat.
+ * Reverse HTTP/2 (docs/protocol.md "Reverse HTTP", step 6; RFC 9113): the hub is the HTTP/2 client of a
+ * worker that dialled in. A stream is a job, SETTINGS_MAX_CONCURRENT_STREAMS the slots, WINDOW_UPDATE
+ * backpressure, RST_STREAM cancel, GOAWAY drain, PING the heartbeat.
  *
- * A cancelled job's slot: RST_STREAM closes a stream for HTTP/2, but the worker's handler may run on. So a PING follows
- * each RST_STREAM, and the slot is free with its ACK. A worker whose handler is still busy then has lowered
- * SETTINGS_MAX_CONCURRENT_STREAMS before that ACK, and raises it again later.
+ * A cancelled job's slot: RST_STREAM closes a stream for HTTP/2, but the worker's handler may run on. So a
+ * PING follows each RST_STREAM, and the slot is free with its ACK. A worker whose handler is still busy then
+ * has lowered SETTINGS_MAX_CONCURRENT_STREAMS before that ACK, and raises it again later.
  *
- * Nothing here closes the link from within an nghttp2 callback: callbacks only take notes and call the core, whose
- * actions come later in the turn.
+ * Nothing here closes the link from within an nghttp2 callback: callbacks only take notes and call the core,
+ * whose actions come later in the turn.
  */
-#include "attach/exchange.h"
 #include "attach/h2.h"
+#include "attach/exchange.h"
 #include "attach/link.h"
 #include "base/assert.h"
 #include "core/port.h"
@@ -95,8 +95,10 @@ static uint8_t indexing(enum head_name id) {
     switch (id) {
     case HEAD_X_REQUEST_ID:
     case HEAD_TRACEPARENT:
-    case HEAD_IDEMPOTENCY_KEY: return NGHTTP2_NV_FLAG_NO_INDEX;
-    default: return 0;
+    case HEAD_IDEMPOTENCY_KEY:
+        return NGHTTP2_NV_FLAG_NO_INDEX;
+    default:
+        return 0;
     }
 }
 
@@ -123,8 +125,8 @@ static void build_fields(struct run *r, const struct core_action *job, uint64_t 
         NGHTTP2_NV_FLAG_NO_INDEX);
 }
 
-static ssize_t read_body(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t length, uint32_t *flags,
-                         nghttp2_data_source *source, void *arg) {
+static ssize_t read_body(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t length,
+                         uint32_t *flags, nghttp2_data_source *source, void *arg) {
     (void)session, (void)stream, (void)arg;
     struct run *r = source->ptr;
     struct body *body = r->exchange.message->body;
@@ -191,7 +193,7 @@ static void cancel_job(struct worker_port *port, uint64_t job, enum core_cause c
     (void)cause;
     struct h2 *h = CONTAINER_OF(port, struct h2, port);
     MAGIC_CHECK(h, H2_MAGIC);
-    LIST_FOR(node, &h->runs) {
+    LIST_FOR (node, &h->runs) {
         struct run *r = CONTAINER_OF(node, struct run, node);
         if (r->exchange.job != job || r->cancelled) continue;
         r->cancelled = true;
@@ -213,8 +215,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     return 0;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_size,
-                     const uint8_t *value, size_t value_size, uint8_t flags, void *arg) {
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags, void *arg) {
     (void)flags, (void)arg;
     struct run *r = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (!r || r->head_done || r->cancelled) return 0; /* trailers are dropped */
@@ -228,7 +230,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     enum head_name id = head_name_id(n);
     struct slice kept_name = id != HEAD_OTHER ? head_name_text(id) : arena_copy(&r->arena, n);
     struct slice kept_value = arena_copy(&r->arena, v);
-    int err = kept_name.p && kept_value.p ? head_add_name(&r->head, &r->arena, kept_name, kept_value) : WEIR_ENOMEM;
+    int err =
+        kept_name.p && kept_value.p ? head_add_name(&r->head, &r->arena, kept_name, kept_value) : WEIR_ENOMEM;
     if (err == 0) return 0;
     r->why = "its head is over the limit";
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -274,11 +277,12 @@ static void on_answer_end(struct run *r) {
 static void on_settings(struct h2 *h) {
     uint32_t slots = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     const struct attach_config *c = &h->link->attach->config;
-    core_worker_slots(c->core, link_now(h->link), h->link->worker, slots > c->max_slots ? c->max_slots : slots);
+    core_worker_slots(c->core, link_now(h->link), h->link->worker,
+                      slots > c->max_slots ? c->max_slots : slots);
 }
 
 static void free_pinged(struct h2 *h, uint64_t serial) {
-    LIST_FOR(node, &h->pinged) {
+    LIST_FOR (node, &h->pinged) {
         struct run *r = CONTAINER_OF(node, struct run, node);
         if (r->ping > serial) return;
         core_slot_free(h->link->attach->config.core, link_now(h->link), h->link->worker, r->exchange.job);
@@ -312,12 +316,13 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
             free_pinged(h, serial);
         }
         return 0;
-    default: return 0;
+    default:
+        return 0;
     }
 }
 
-static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes, size_t n,
-                         void *arg) {
+static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes,
+                         size_t n, void *arg) {
     (void)flags;
     CAST(struct h2, h, arg, H2_MAGIC);
     (void)nghttp2_session_consume_connection(session, n);
@@ -437,13 +442,13 @@ static void on_heartbeat(struct link *l) {
 /* The core has heard from link.c that the worker is gone: what the runs hold goes, replies are cut. */
 static void stop(struct link *l) {
     CAST(struct h2, h, l->state, H2_MAGIC);
-    LIST_FOR(node, &h->runs) {
+    LIST_FOR (node, &h->runs) {
         struct run *r = CONTAINER_OF(node, struct run, node);
         exchange_cut(&r->exchange);
         run_free(r);
     }
-    LIST_FOR(node, &h->unpinged) run_free(CONTAINER_OF(node, struct run, node));
-    LIST_FOR(node, &h->pinged) run_free(CONTAINER_OF(node, struct run, node));
+    LIST_FOR (node, &h->unpinged) run_free(CONTAINER_OF(node, struct run, node));
+    LIST_FOR (node, &h->pinged) run_free(CONTAINER_OF(node, struct run, node));
     nghttp2_session_del(h->session);
     h->magic = 0;
     free(h);
@@ -508,9 +513,11 @@ int h2_start(struct link *l) {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)l->attach->config.body_window},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)l->attach->config.max_head},
     };
-    int err = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(*settings));
+    int err = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings,
+                                      sizeof(settings) / sizeof(*settings));
     if (err == 0)
-        err = nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_MAX_WINDOW_SIZE);
+        err =
+            nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_MAX_WINDOW_SIZE);
     if (err != 0) return WEIR_ENOMEM;
     stream_dirty(&l->stream);
     return 0;

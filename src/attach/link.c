@@ -42,10 +42,11 @@ static void refuse(struct link *l, int error, const char *why) {
     int n = snprintf(id, sizeof(id), "attach-%llu", (unsigned long long)l->serial);
     struct problem p = {.status = status, .detail = slice_of(why), .request_id = {id, (size_t)n}};
     if (problem_write(&body, &p) == 0)
-        (void)buffer_printf(stream_out(&l->stream),
-                            "HTTP/1.1 %u %s\r\ncontent-type: application/problem+json\r\ncontent-length: %zu\r\n"
-                            "connection: close\r\n\r\n%.*s",
-                            status, status_text(status), buffer_size(&body), SLICE_ARG(buffer_slice(&body)));
+        (void)buffer_printf(
+            stream_out(&l->stream),
+            "HTTP/1.1 %u %s\r\ncontent-type: application/problem+json\r\ncontent-length: %zu\r\n"
+            "connection: close\r\n\r\n%.*s",
+            status, status_text(status), buffer_size(&body), SLICE_ARG(buffer_slice(&body)));
     buffer_fini(&body);
     a->stats.links_refused++;
     log_event(a->config.log, LOG_WARN, "worker-refused", "worker %s: %u %s (%s)", l->name, status, why, id);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One connection by a worker: first the upgrade (link.c), then the protocol that it asked for (h2.c), which brings its
- * own table. Loop thread only.
+ * One connection by a worker: first the upgrade (link.c), then the protocol that it asked for (h2.c), which
+ * brings its own table. Loop thread only.
  */
 #ifndef ATTACH_LINK_H
 #define ATTACH_LINK_H

@@ -34,8 +34,7 @@ static inline int buffer_append_slice(struct buffer *b, struct slice s) {
     return buffer_append(b, s.p, s.n);
 }
 int buffer_printf(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-int buffer_vprintf(struct buffer *b, const char *format, va_list args)
-    __attribute__((format(printf, 2, 0)));
+int buffer_vprintf(struct buffer *b, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 /* Drops n bytes from the front (n <= size). When empty: keeps up to 4 KiB of memory for next time,
    frees more. */
 void buffer_consume(struct buffer *b, size_t n);

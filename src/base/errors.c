@@ -4,12 +4,15 @@
 
 const char *weir_strerror(int error) {
     switch (error) {
-    case WEIR_OK: return "ok";
-#define ERROR_CASE(name, value, text, status, retryable)                                                             \
-    case value: return text;
+    case WEIR_OK:
+        return "ok";
+#define ERROR_CASE(name, value, text, status, retryable)                                                     \
+    case value:                                                                                              \
+        return text;
         WEIR_ERRORS(ERROR_CASE)
 #undef ERROR_CASE
-    default: return "unknown error";
+    default:
+        return "unknown error";
     }
 }
 

@@ -29,7 +29,8 @@ bool slice_eq_nocase(struct slice a, struct slice b);
 /* Without leading and trailing spaces and tabs. */
 struct slice slice_trim(struct slice s);
 /* Cuts off what stands before the first sep and returns it trimmed; *rest is what stands after it
-   (empty, with p NULL, when there was no sep). For walking lists: while (rest.p) item = slice_next(&rest, ','). */
+   (empty, with p NULL, when there was no sep). For walking lists: while (rest.p) item = slice_next(&rest,
+   ','). */
 struct slice slice_next(struct slice *rest, char sep);
 /* Decimal digits only, at least one, up to UINT64_MAX: true and *ret_value, else false. */
 bool slice_u64(struct slice s, uint64_t *ret_value);

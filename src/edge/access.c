@@ -40,9 +40,10 @@ static void json_line(struct buffer *b, const struct ask *a, uint64_t us) {
     json_text(b, "request_id", a->request_id);
     json_text(b, "user_agent", head_get(head, HEAD_USER_AGENT));
     json_text(b, "referer", head_get(head, HEAD_REFERER));
-    (void)buffer_printf(b, ",\"status\":%u,\"bytes_in\":%llu,\"bytes_out\":%llu,\"duration_s\":%.6f,\"left\":%s}\n",
-                        a->status, (unsigned long long)a->bytes_in, (unsigned long long)a->bytes_out, (double)us / 1e6,
-                        a->was_left ? "true" : "false");
+    (void)buffer_printf(
+        b, ",\"status\":%u,\"bytes_in\":%llu,\"bytes_out\":%llu,\"duration_s\":%.6f,\"left\":%s}\n",
+        a->status, (unsigned long long)a->bytes_in, (unsigned long long)a->bytes_out, (double)us / 1e6,
+        a->was_left ? "true" : "false");
 }
 
 void access_log(struct ask *a) {

@@ -47,7 +47,8 @@ static int read_wishes(struct ask *a, struct core_request *r, const char **ret_w
     const struct http_head *head = &a->message->head;
     const struct edge_config *cfg = &a->conn->edge->config;
     uint64_t timeout_ms = cfg->request_timeout_us / 1000, priority = CORE_PRIORITY_DEFAULT;
-    if (head_has(head, HEAD_WEIR_TIMEOUT) && !slice_duration_ms(head_get(head, HEAD_WEIR_TIMEOUT), &timeout_ms)) {
+    if (head_has(head, HEAD_WEIR_TIMEOUT) &&
+        !slice_duration_ms(head_get(head, HEAD_WEIR_TIMEOUT), &timeout_ms)) {
         *ret_why = "Weir-Timeout must be a duration such as 30s or 500ms";
         return WEIR_EINVAL;
     }
@@ -139,7 +140,8 @@ static void dispatch(struct ask *a) {
     if (cfg->page) {
         serve_page(a, path, query);
     } else if (cfg->health_path && slice_eq(path, slice_of(cfg->health_path))) {
-        reply_page(a, e->draining ? 503 : 200, "text/plain", e->draining ? SLICE("draining\n") : SLICE("ok\n"));
+        reply_page(a, e->draining ? 503 : 200, "text/plain",
+                   e->draining ? SLICE("draining\n") : SLICE("ok\n"));
     } else if (slice_eq(target, SLICE("*"))) {
         reply_options(a);
     } else if (is_preflight(a)) {
@@ -164,7 +166,8 @@ void ask_begin(struct conn *c, struct slice text) {
         reply_bare(c, WEIR_ENOMEM, NULL);
         return;
     }
-    *a = (struct ask){.requester = {&ask_requester_ops}, .conn = c, .message = m, .began_us = io_now_us(cfg->loop)};
+    *a = (struct ask){
+        .requester = {&ask_requester_ops}, .conn = c, .message = m, .began_us = io_now_us(cfg->loop)};
     a->bytes_in = text.n;
     c->ask = a;
     const char *why = NULL;

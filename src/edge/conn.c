@@ -15,11 +15,18 @@ void conn_wait(struct conn *c, enum conn_wait wait) {
     const struct edge_config *cfg = &c->edge->config;
     uint64_t us = 0;
     switch (wait) {
-    case WAIT_IDLE: us = cfg->idle_timeout_us; break;
-    case WAIT_HEAD: us = cfg->head_timeout_us; break;
+    case WAIT_IDLE:
+        us = cfg->idle_timeout_us;
+        break;
+    case WAIT_HEAD:
+        us = cfg->head_timeout_us;
+        break;
     case WAIT_BODY:
-    case WAIT_WRITE: us = cfg->body_timeout_us; break;
-    case WAIT_NONE: break;
+    case WAIT_WRITE:
+        us = cfg->body_timeout_us;
+        break;
+    case WAIT_NONE:
+        break;
     }
     c->wait = wait;
     if (us == 0)

@@ -77,8 +77,8 @@ void conn_next(struct conn *c);
 /* ask.c: a request comes in. */
 /* A whole head has been read. */
 void ask_begin(struct conn *c, struct slice head_text);
-/* Bytes of the request's body; returns how many belong to it, or a negative WEIR_E* when it is malformed or too large (an answer
-   has been made). */
+/* Bytes of the request's body; returns how many belong to it, or a negative WEIR_E* when it is malformed or
+   too large (an answer has been made). */
 ptrdiff_t ask_body(struct ask *a, struct slice data);
 /* The client has gone, or ends its sending. */
 void ask_left(struct ask *a);
@@ -87,7 +87,8 @@ void ask_free(struct ask *a);
 /* reply.c: its response goes out. */
 extern const struct requester_ops ask_requester_ops;
 /* An answer by the hub itself, problem+json. close: the connection cannot be used further. */
-void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s, bool close);
+void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s,
+                   bool close);
 void reply_page(struct ask *a, unsigned status, const char *content_type, struct slice body);
 void reply_preflight(struct ask *a);
 void reply_options(struct ask *a);

@@ -11,8 +11,12 @@ static void overdue(struct conn *c) {
     struct edge *e = c->edge;
     struct ask *a = c->ask;
     switch (c->wait) {
-    case WAIT_IDLE: conn_close(c); break;
-    case WAIT_HEAD: reply_bare(c, WEIR_ESLOW, "the request's head did not come within head-timeout"); break;
+    case WAIT_IDLE:
+        conn_close(c);
+        break;
+    case WAIT_HEAD:
+        reply_bare(c, WEIR_ESLOW, "the request's head did not come within head-timeout");
+        break;
     case WAIT_BODY:
         e->stats.slow_clients++;
         if (a->request) core_cancel(e->config.core, io_now_us(e->config.loop), a->request, CORE_CLIENT_GONE);
@@ -23,7 +27,8 @@ static void overdue(struct conn *c) {
         e->stats.slow_clients++;
         conn_close(c);
         break;
-    case WAIT_NONE: break;
+    case WAIT_NONE:
+        break;
     }
 }
 
@@ -32,7 +37,7 @@ static void on_timer(uv_timer_t *timer) {
     uint64_t now_ms = io_now_us(e->config.loop) / 1000;
     struct wheel_timer *t;
     while ((t = wheel_expire(&e->wheel, now_ms)) != NULL) overdue(CONTAINER_OF(t, struct conn, timer));
-    LIST_FOR(node, &e->conns) { /* who is not read from could leave unnoticed */
+    LIST_FOR (node, &e->conns) { /* who is not read from could leave unnoticed */
         struct conn *c = CONTAINER_OF(node, struct conn, node);
         if (!c->ask || c->stream.reading || c->closing || !stream_peer_gone(&c->stream)) continue;
         e->stats.clients_left++;
@@ -101,7 +106,7 @@ static void close_listeners(struct edge *e) {
 void edge_drain(struct edge *e) {
     e->draining = true;
     close_listeners(e);
-    LIST_FOR(node, &e->conns) {
+    LIST_FOR (node, &e->conns) {
         struct conn *c = CONTAINER_OF(node, struct conn, node);
         if (!c->ask && c->wait == WAIT_IDLE && buffer_size(&c->in) == 0 && !c->closing) {
             c->closing = true;
@@ -119,7 +124,7 @@ void edge_close(struct edge *e) {
     close_listeners(e);
     if (e->timer_open) uv_close((uv_handle_t *)&e->timer, NULL);
     e->timer_open = false;
-    LIST_FOR(node, &e->conns) conn_close(CONTAINER_OF(node, struct conn, node));
+    LIST_FOR (node, &e->conns) conn_close(CONTAINER_OF(node, struct conn, node));
 }
 
 void edge_free(struct edge **e) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The clients' side of a hub: listeners for plain HTTP/1.x, connections, and the requests on them. Loop thread only.
- * The admin listener is an edge too, one that has pages instead of routes.
+ * The clients' side of a hub: listeners for plain HTTP/1.x, connections, and the requests on them. Loop
+ * thread only. The admin listener is an edge too, one that has pages instead of routes.
  */
 #ifndef EDGE_EDGE_H
 #define EDGE_EDGE_H
@@ -45,33 +45,34 @@ struct edge_config {
     const char *server_name;    /* Server field; NULL: none */
     /* half-close = allow of a service; may be NULL */
     bool (*half_close)(void *ctx, struct slice service);
-    /* Fills *page for a path and returns 0, or WEIR_ENOTFOUND; NULL: this edge takes requests for services. */
+    /* Fills *page for a path and returns 0, or WEIR_ENOTFOUND; NULL: this edge takes requests for services.
+     */
     int (*page)(void *ctx, struct slice path, struct slice query, struct edge_page *page);
     void *ctx;
 };
 
 /* Rows: id, help. Counters that only grow. */
-#define EDGE_COUNTERS(X)                                                                           \
-    X(connections, "connections by clients")                                                       \
-    X(connections_refused, "connections by clients refused: max-connections")                      \
-    X(requests, "requests whose head was read")                                                    \
-    X(responses_1xx, "interim responses sent")                                                     \
-    X(responses_2xx, "responses with a 2xx status")                                                \
-    X(responses_3xx, "responses with a 3xx status")                                                \
-    X(responses_4xx, "responses with a 4xx status")                                                \
-    X(responses_5xx, "responses with a 5xx status")                                                \
-    X(malformed, "requests refused: not valid HTTP, or over a limit")                              \
-    X(cut, "responses cut off: the worker was lost after the reply had begun")                     \
-    X(clients_left, "clients that left before their response was sent")                            \
-    X(slow_clients, "connections closed: too slow sending or reading")                             \
-    X(bytes_in, "bytes received from clients")                                                     \
+#define EDGE_COUNTERS(X)                                                                                     \
+    X(connections, "connections by clients")                                                                 \
+    X(connections_refused, "connections by clients refused: max-connections")                                \
+    X(requests, "requests whose head was read")                                                              \
+    X(responses_1xx, "interim responses sent")                                                               \
+    X(responses_2xx, "responses with a 2xx status")                                                          \
+    X(responses_3xx, "responses with a 3xx status")                                                          \
+    X(responses_4xx, "responses with a 4xx status")                                                          \
+    X(responses_5xx, "responses with a 5xx status")                                                          \
+    X(malformed, "requests refused: not valid HTTP, or over a limit")                                        \
+    X(cut, "responses cut off: the worker was lost after the reply had begun")                               \
+    X(clients_left, "clients that left before their response was sent")                                      \
+    X(slow_clients, "connections closed: too slow sending or reading")                                       \
+    X(bytes_in, "bytes received from clients")                                                               \
     X(bytes_out, "bytes sent to clients")
 
 struct edge_stats {
 #define EDGE_COUNTER_FIELD(id, help) uint64_t id;
     EDGE_COUNTERS(EDGE_COUNTER_FIELD)
 #undef EDGE_COUNTER_FIELD
-    uint64_t open; /* connections now */
+    uint64_t open;                  /* connections now */
     struct core_histogram duration; /* from the head to the end of the response */
 };
 

@@ -15,10 +15,18 @@ static void note_status(struct ask *a, unsigned status) {
     a->status = status;
     a->replied = true;
     switch (status / 100) {
-    case 2: s->responses_2xx++; break;
-    case 3: s->responses_3xx++; break;
-    case 4: s->responses_4xx++; break;
-    default: s->responses_5xx++; break;
+    case 2:
+        s->responses_2xx++;
+        break;
+    case 3:
+        s->responses_3xx++;
+        break;
+    case 4:
+        s->responses_4xx++;
+        break;
+    default:
+        s->responses_5xx++;
+        break;
     }
 }
 
@@ -50,7 +58,8 @@ static void put_field(struct buffer *out, struct slice name, struct slice value)
 
 static void put_number(struct buffer *out, struct slice name, uint64_t value) {
     char text[24];
-    put_field(out, name, (struct slice){text, (size_t)snprintf(text, sizeof(text), "%llu", (unsigned long long)value)});
+    put_field(out, name,
+              (struct slice){text, (size_t)snprintf(text, sizeof(text), "%llu", (unsigned long long)value)});
 }
 
 static void put_status_line(struct ask *a, struct buffer *out, unsigned status) {
@@ -122,7 +131,8 @@ void reply_page(struct ask *a, unsigned status, const char *content_type, struct
     own_body(a, body);
 }
 
-void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s, bool close) {
+void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s,
+                   bool close) {
     char made[33];
     if (!a->request_id.p && a->message) {
         request_id_make(a->conn->edge, made);
@@ -149,7 +159,8 @@ void reply_problem(struct ask *a, int error, unsigned status, const char *detail
 
 void reply_options(struct ask *a) {
     own_head(a, 204, NULL, 0);
-    put_field(stream_out(&a->conn->stream), SLICE("allow"), SLICE("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    put_field(stream_out(&a->conn->stream), SLICE("allow"),
+              SLICE("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     own_body(a, (struct slice){0});
 }
 
@@ -159,7 +170,8 @@ void reply_preflight(struct ask *a) {
     struct buffer *out = stream_out(&a->conn->stream);
     own_head(a, 204, NULL, 0);
     if (allowed_origin(a).p) {
-        put_field(out, SLICE("access-control-allow-methods"), SLICE("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        put_field(out, SLICE("access-control-allow-methods"),
+                  SLICE("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         struct slice asked = head_get(&a->message->head, HEAD_ACR_HEADERS);
         struct slice headers = cfg->cors_headers ? slice_of(cfg->cors_headers) : asked;
         if (headers.p) put_field(out, SLICE("access-control-allow-headers"), headers);
@@ -222,11 +234,12 @@ static void on_reply(struct requester *r, const struct http_head *head, struct b
     struct conn *c = a->conn;
     struct buffer *out = stream_out(&c->stream);
     note_status(a, head->status);
-    /* An answer of known length before the request's body was in is an early one: what is left of the request would stand
-       before the next. (A reply without a length may be streaming along with the request.) */
+    /* An answer of known length before the request's body was in is an early one: what is left of the request
+       would stand before the next. (A reply without a length may be streaming along with the request.) */
     if (!a->input_over && (!body || head->has_length)) a->keep_alive = false;
     put_status_line(a, out, head->status);
-    for (unsigned i = 0; i < head->count; i++) put_field(out, field_name(&head->fields[i]), field_value(&head->fields[i]));
+    for (unsigned i = 0; i < head->count; i++)
+        put_field(out, field_name(&head->fields[i]), field_value(&head->fields[i]));
     bool no_body = choose_framing(a, head, body);
     if (a->chunked) put_field(out, SLICE("transfer-encoding"), SLICE("chunked"));
     if (!no_body && !body && !head->has_length) put_field(out, SLICE("content-length"), SLICE("0"));

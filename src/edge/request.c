@@ -28,7 +28,7 @@ void request_id_make(struct edge *e, char text[33]) {
 struct slice request_service(const struct edge *e, struct slice path) {
     const struct edge_config *cfg = &e->config;
     if (path.n >= 3 && memcmp(path.p, "/-/", 3) == 0) return (struct slice){0}; /* reserved */
-    for (size_t i = 0; i < cfg->route_count; i++) { /* longest first */
+    for (size_t i = 0; i < cfg->route_count; i++) {                             /* longest first */
         struct slice prefix = cfg->routes[i].path;
         if (path.n < prefix.n || memcmp(path.p, prefix.p, prefix.n) != 0) continue;
         bool whole = path.n == prefix.n || prefix.p[prefix.n - 1] == '/' || path.p[prefix.n] == '/';
@@ -46,7 +46,8 @@ static bool is_hex(struct slice s) {
     return true;
 }
 
-/* W3C Trace Context: version-traceid-parentid-flags; the hub's own span becomes the parent. An invalid one is dropped. */
+/* W3C Trace Context: version-traceid-parentid-flags; the hub's own span becomes the parent. An invalid one is
+ * dropped. */
 static int trace(struct ask *a) {
     static const char zeros[] = "00000000000000000000000000000000";
     struct message *m = a->message;
@@ -108,7 +109,8 @@ static int add_text(struct message *m, enum head_name id, const char *format, ..
 static int forwarded(struct ask *a) {
     struct message *m = a->message;
     struct http_head *head = &m->head;
-    if (a->conn->edge->config.trust_forwarded && (head_has(head, HEAD_X_FORWARDED_FOR) || head_has(head, HEAD_FORWARDED)))
+    if (a->conn->edge->config.trust_forwarded &&
+        (head_has(head, HEAD_X_FORWARDED_FOR) || head_has(head, HEAD_FORWARDED)))
         return 0;
     head_remove(head, HEAD_FORWARDED);
     head_remove(head, HEAD_X_FORWARDED_FOR);
@@ -116,7 +118,8 @@ static int forwarded(struct ask *a) {
     head_remove(head, HEAD_X_FORWARDED_HOST);
     struct slice ip = client_address(a->conn), host = head_get(head, HEAD_HOST);
     bool v6 = ip.p[0] == '[';
-    int err = add_text(m, HEAD_FORWARDED, "for=%s%.*s%s;proto=http", v6 ? "\"" : "", SLICE_ARG(ip), v6 ? "\"" : "");
+    int err =
+        add_text(m, HEAD_FORWARDED, "for=%s%.*s%s;proto=http", v6 ? "\"" : "", SLICE_ARG(ip), v6 ? "\"" : "");
     struct slice bare = v6 ? (struct slice){ip.p + 1, ip.n - 2} : ip;
     struct slice kept = arena_copy(&m->arena, bare);
     if (err == 0) err = kept.p ? head_add(head, &m->arena, HEAD_X_FORWARDED_FOR, kept) : WEIR_ENOMEM;

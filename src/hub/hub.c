@@ -22,10 +22,17 @@ static void act(struct hub *h, const struct core_action *a) {
         a->requester->ops->taken(a->requester);
         port->ops->send(port, a);
         break;
-    case CORE_CANCEL: port->ops->cancel(port, a->job, a->cause); break;
-    case CORE_FAIL: a->requester->ops->fail(a->requester, &a->why); break;
-    case CORE_ENDED: a->requester->ops->fail(a->requester, &(struct failure){.error = WEIR_ECUT}); break;
-    case CORE_NOTHING: break;
+    case CORE_CANCEL:
+        port->ops->cancel(port, a->job, a->cause);
+        break;
+    case CORE_FAIL:
+        a->requester->ops->fail(a->requester, &a->why);
+        break;
+    case CORE_ENDED:
+        a->requester->ops->fail(a->requester, &(struct failure){.error = WEIR_ECUT});
+        break;
+    case CORE_NOTHING:
+        break;
     }
 }
 
@@ -230,7 +237,8 @@ static int make_attach(struct hub *h) {
 }
 
 static int listen_failed(int err, const char *key, const char *address, const char *why, char **ret_text) {
-    if (ret_text) *ret_text = text_of("cannot listen on %s (%s): %s", address, key, why ? why : weir_strerror(err));
+    if (ret_text)
+        *ret_text = text_of("cannot listen on %s (%s): %s", address, key, why ? why : weir_strerror(err));
     return err;
 }
 
@@ -257,7 +265,8 @@ static int open_logs(struct hub *h, char **ret_text) {
     if (strcmp(cfg->access_log, "-") != 0) {
         fd = h->access_fd = open(cfg->access_log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
         if (fd < 0) {
-            if (ret_text) *ret_text = text_of("cannot open the access log %s: %s", cfg->access_log, strerror(errno));
+            if (ret_text)
+                *ret_text = text_of("cannot open the access log %s: %s", cfg->access_log, strerror(errno));
             return WEIR_EIO;
         }
     }
@@ -270,8 +279,10 @@ static int write_ports_file(struct hub *h, char **ret_text) {
     if (!path) return 0;
     char *temporary = text_of("%s.%d", path, (int)getpid());
     FILE *f = temporary ? fopen(temporary, "we") : NULL;
-    for (size_t i = 0; f && edge_address(h->edge, i); i++) fprintf(f, "listen=%s\n", edge_address(h->edge, i));
-    for (size_t i = 0; f && attach_address(h->attach, i); i++) fprintf(f, "workers=%s\n", attach_address(h->attach, i));
+    for (size_t i = 0; f && edge_address(h->edge, i); i++)
+        fprintf(f, "listen=%s\n", edge_address(h->edge, i));
+    for (size_t i = 0; f && attach_address(h->attach, i); i++)
+        fprintf(f, "workers=%s\n", attach_address(h->attach, i));
     if (f && h->admin) fprintf(f, "admin=%s\n", edge_address(h->admin, 0));
     bool ok = f && fclose(f) == 0 && rename(temporary, path) == 0;
     if (!ok && ret_text) *ret_text = text_of("cannot write the ports file %s: %s", path, strerror(errno));
@@ -354,8 +365,10 @@ int hub_new(const struct config *config, struct hub **ret, char **ret_text) {
     err = start(h, &text);
     if (err != 0) {
         hub_free(&h);
-        if (ret_text) *ret_text = text ? text : text_of("%s", weir_strerror(err));
-        else free(text);
+        if (ret_text)
+            *ret_text = text ? text : text_of("%s", weir_strerror(err));
+        else
+            free(text);
         return err;
     }
     log_listeners(h);

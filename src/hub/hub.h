@@ -10,8 +10,8 @@
 
 struct hub;
 
-/* Binds the listeners. The config is borrowed for the hub's life. 0 or a WEIR_E*; then *ret_text (when not NULL) says
-   what is wrong, to be freed by the caller (NULL when memory ran out). */
+/* Binds the listeners. The config is borrowed for the hub's life. 0 or a WEIR_E*; then *ret_text (when not
+   NULL) says what is wrong, to be freed by the caller (NULL when memory ran out). */
 int hub_new(const struct config *config, struct hub **ret, char **ret_text);
 /* Serves until hub_stop, then drains; returns 0. */
 int hub_run(struct hub *h);
@@ -19,7 +19,8 @@ int hub_run(struct hub *h);
 void hub_stop(struct hub *h);
 /* "listen", "workers" or "admin": the address that the (first) listener is bound to; NULL: there is none. */
 const char *hub_address(const struct hub *h, const char *listener);
-/* One end of a new socket pair whose other end the hub treats as a worker's connection. Any thread. 0, WEIR_EIO. */
+/* One end of a new socket pair whose other end the hub treats as a worker's connection. Any thread. 0,
+ * WEIR_EIO. */
 int hub_connect(struct hub *h, int *ret_fd);
 /* NULL and *NULL are fine. */
 void hub_free(struct hub **h);

@@ -11,10 +11,12 @@ struct process {
 };
 
 static void look_at_process(const struct hub *h, struct process *ret) {
-    *ret = (struct process){.uptime_s = (io_now_us((struct io_loop *)(uintptr_t)&h->loop) - h->started_us) / 1000000};
+    *ret = (struct process){.uptime_s =
+                                (io_now_us((struct io_loop *)(uintptr_t)&h->loop) - h->started_us) / 1000000};
     unsigned long long size = 0, resident = 0;
     FILE *f = fopen("/proc/self/statm", "re");
-    if (f && fscanf(f, "%llu %llu", &size, &resident) == 2) ret->resident = resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (f && fscanf(f, "%llu %llu", &size, &resident) == 2)
+        ret->resident = resident * (uint64_t)sysconf(_SC_PAGESIZE);
     if (f) fclose(f);
     DIR *d = opendir("/proc/self/fd");
     while (d && readdir(d)) ret->fds++;
@@ -22,7 +24,8 @@ static void look_at_process(const struct hub *h, struct process *ret) {
 }
 
 /* A row's name and help, once per name. */
-static void family(struct buffer *out, const char **last, const char *name, const char *type, const char *help) {
+static void family(struct buffer *out, const char **last, const char *name, const char *type,
+                   const char *help) {
     if (*last && strcmp(*last, name) == 0) return;
     *last = name;
     (void)buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
@@ -36,7 +39,8 @@ static void label_value(struct buffer *out, struct slice text) {
     }
 }
 
-static void histogram(struct buffer *out, const char *name, struct slice service, const struct core_histogram *h) {
+static void histogram(struct buffer *out, const char *name, struct slice service,
+                      const struct core_histogram *h) {
     static const uint64_t bounds[CORE_BOUNDS] = CORE_BOUNDS_US;
     struct buffer label;
     buffer_init(&label);
@@ -55,8 +59,10 @@ static void histogram(struct buffer *out, const char *name, struct slice service
     const char *open = l.n ? "{" : "", *close = l.n ? "}" : "";
     (void)buffer_printf(out, "%s_bucket{%.*s%sle=\"+Inf\"} %llu\n", name, SLICE_ARG(l), l.n ? "," : "",
                         (unsigned long long)h->count);
-    (void)buffer_printf(out, "%s_sum%s%.*s%s %.6f\n", name, open, SLICE_ARG(l), close, (double)h->sum_us / 1e6);
-    (void)buffer_printf(out, "%s_count%s%.*s%s %llu\n", name, open, SLICE_ARG(l), close, (unsigned long long)h->count);
+    (void)buffer_printf(out, "%s_sum%s%.*s%s %.6f\n", name, open, SLICE_ARG(l), close,
+                        (double)h->sum_us / 1e6);
+    (void)buffer_printf(out, "%s_count%s%.*s%s %llu\n", name, open, SLICE_ARG(l), close,
+                        (unsigned long long)h->count);
     buffer_fini(&label);
 }
 
@@ -71,10 +77,10 @@ static void service_number(struct buffer *out, const char *name, struct slice se
     (void)buffer_printf(out, "\"} %llu\n", (unsigned long long)value);
 }
 
-#define EACH_SERVICE(body)                                                                                           \
-    do {                                                                                                             \
-        struct core_service_view view;                                                                               \
-        for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &view);) body;                                 \
+#define EACH_SERVICE(body)                                                                                   \
+    do {                                                                                                     \
+        struct core_service_view view;                                                                       \
+        for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &view);) body;                         \
     } while (0)
 
 int hub_metrics_text(const struct hub *h, struct buffer *out) {
@@ -87,23 +93,23 @@ int hub_metrics_text(const struct hub *h, struct buffer *out) {
     edge_stats(h->edge, &edge);
     attach_stats(h->attach, &attach);
     look_at_process(h, &process);
-#define COUNTER(name, labels, help, value)                                                                           \
-    family(out, &last, name, "counter", help);                                                                       \
+#define COUNTER(name, labels, help, value)                                                                   \
+    family(out, &last, name, "counter", help);                                                               \
     number(out, name, labels, value);
-#define GAUGE(name, labels, help, value)                                                                             \
-    family(out, &last, name, "gauge", help);                                                                         \
+#define GAUGE(name, labels, help, value)                                                                     \
+    family(out, &last, name, "gauge", help);                                                                 \
     number(out, name, labels, value);
-#define HISTOGRAM(name, help, pointer)                                                                               \
-    family(out, &last, name, "histogram", help);                                                                     \
+#define HISTOGRAM(name, help, pointer)                                                                       \
+    family(out, &last, name, "histogram", help);                                                             \
     histogram(out, name, (struct slice){0}, pointer);
-#define SERVICE_COUNTER(metric, help, value)                                                                           \
-    family(out, &last, metric, "counter", help);                                                                       \
+#define SERVICE_COUNTER(metric, help, value)                                                                 \
+    family(out, &last, metric, "counter", help);                                                             \
     EACH_SERVICE(service_number(out, metric, view.name, value));
-#define SERVICE_GAUGE(metric, help, value)                                                                             \
-    family(out, &last, metric, "gauge", help);                                                                         \
+#define SERVICE_GAUGE(metric, help, value)                                                                   \
+    family(out, &last, metric, "gauge", help);                                                               \
     EACH_SERVICE(service_number(out, metric, view.name, value));
-#define SERVICE_HISTOGRAM(metric, help, pointer)                                                                       \
-    family(out, &last, metric, "histogram", help);                                                                     \
+#define SERVICE_HISTOGRAM(metric, help, pointer)                                                             \
+    family(out, &last, metric, "histogram", help);                                                           \
     EACH_SERVICE(histogram(out, metric, view.name, pointer));
 #include "hub/metrics.def"
 #undef COUNTER
@@ -117,12 +123,13 @@ int hub_metrics_text(const struct hub *h, struct buffer *out) {
 
 int hub_metrics_markdown(struct buffer *out) {
     const char *help = "";
-    (void)buffer_printf(out, "# Metrics\n\nServed by the admin listener at `/metrics` in the Prometheus text format. "
-                             "Generated from `src/hub/metrics.def` by `tools/gen-docs`.\n\n"
-                             "| metric | labels | type | meaning |\n|---|---|---|---|\n");
-#define ROW(name, labels, type, text)                                                                                \
-    if (text[0]) help = text;                                                                                        \
-    (void)buffer_printf(out, "| `%s` | %s%s%s | %s | %s |\n", name, labels[0] ? "`" : "", labels,                    \
+    (void)buffer_printf(
+        out, "# Metrics\n\nServed by the admin listener at `/metrics` in the Prometheus text format. "
+             "Generated from `src/hub/metrics.def` by `tools/gen-docs`.\n\n"
+             "| metric | labels | type | meaning |\n|---|---|---|---|\n");
+#define ROW(name, labels, type, text)                                                                        \
+    if (text[0]) help = text;                                                                                \
+    (void)buffer_printf(out, "| `%s` | %s%s%s | %s | %s |\n", name, labels[0] ? "`" : "", labels,            \
                         labels[0] ? "`" : "", type, help);
 #define COUNTER(name, labels, text, value) ROW(name, labels, "counter", text)
 #define GAUGE(name, labels, text, value) ROW(name, labels, "gauge", text)

@@ -5,9 +5,11 @@
 
 static int index_page(const struct hub *h, struct edge_page *page) {
     (void)h;
-    return buffer_printf(&page->body, "weir %s\n\n/healthz  alive\n/readyz   takes requests\n/status   what it holds (JSON)\n"
-                                      "/metrics  counters (Prometheus)\n",
-                         weir_version());
+    return buffer_printf(
+        &page->body,
+        "weir %s\n\n/healthz  alive\n/readyz   takes requests\n/status   what it holds (JSON)\n"
+        "/metrics  counters (Prometheus)\n",
+        weir_version());
 }
 
 static int health_page(const struct hub *h, struct edge_page *page) {

@@ -24,7 +24,7 @@ struct hub {
     uv_timer_t core_timer, drain_timer;
     uint64_t core_due_us;
     uint64_t started_us, drain_until_us;
-    int handed[2]; /* a pipe: descriptors of sockets to adopt, by hub_connect */
+    int handed[2];      /* a pipe: descriptors of sockets to adopt, by hub_connect */
     volatile int stops; /* atomic */
     bool draining, over;
 };

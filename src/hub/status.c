@@ -28,13 +28,13 @@ static json_t *services(const struct hub *h) {
     json_t *list = json_array();
     struct core_service_view v;
     for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &v);)
-        json_array_append_new(list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:f}", "name", text(v.name),
-                                              "queued", number(v.queued), "queued_bytes", number(v.queued_bytes),
-                                              "running", number(v.running), "workers", number(v.workers), "slots",
-                                              number(v.slots), "submitted", number(v.submitted), "dispatched",
-                                              number(v.dispatched), "done", number(v.done), "oldest_wait_ms",
-                                              (double)v.oldest_wait_us / 1000, "rate_per_s",
-                                              (double)v.done_per_s_milli / 1000));
+        json_array_append_new(
+            list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:f}", "name", text(v.name), "queued",
+                            number(v.queued), "queued_bytes", number(v.queued_bytes), "running",
+                            number(v.running), "workers", number(v.workers), "slots", number(v.slots),
+                            "submitted", number(v.submitted), "dispatched", number(v.dispatched), "done",
+                            number(v.done), "oldest_wait_ms", (double)v.oldest_wait_us / 1000, "rate_per_s",
+                            (double)v.done_per_s_milli / 1000));
     return list;
 }
 
@@ -51,10 +51,11 @@ static json_t *workers(const struct hub *h, uint64_t now) {
     struct core_worker_view v;
     for (uint32_t cursor = 0; core_worker_next(h->core, &cursor, &v);)
         json_array_append_new(
-            list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:f,s:o}", "id", text(v.id), "address", text(v.address),
-                            "transport", text(v.transport), "labels", text(v.labels), "services", offered(h, v.worker),
-                            "slots", number(v.slots), "running", number(v.running), "draining", v.draining,
-                            "attached_s", (double)(now - v.attached_us) / 1e6, "dispatched", number(v.dispatched)));
+            list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:f,s:o}", "id", text(v.id), "address",
+                            text(v.address), "transport", text(v.transport), "labels", text(v.labels),
+                            "services", offered(h, v.worker), "slots", number(v.slots), "running",
+                            number(v.running), "draining", v.draining, "attached_s",
+                            (double)(now - v.attached_us) / 1e6, "dispatched", number(v.dispatched)));
     return list;
 }
 
@@ -74,10 +75,10 @@ static json_t *jobs(const struct hub *h, uint64_t now) {
         char id[24];
         int n = snprintf(id, sizeof(id), "%llx", (unsigned long long)v.job);
         json_array_append_new(list, json_pack("{s:o,s:o,s:o,s:s,s:i,s:i,s:i,s:f}", "job",
-                                              text((struct slice){id, (size_t)n}), "service", text(v.service), "worker",
-                                              worker_name(h, v.worker), "state", states[v.state], "hop", (int)v.hop,
-                                              "attempt", (int)v.attempt, "priority", (int)v.priority, "age_ms",
-                                              (double)(now - v.queued_at) / 1000));
+                                              text((struct slice){id, (size_t)n}), "service", text(v.service),
+                                              "worker", worker_name(h, v.worker), "state", states[v.state],
+                                              "hop", (int)v.hop, "attempt", (int)v.attempt, "priority",
+                                              (int)v.priority, "age_ms", (double)(now - v.queued_at) / 1000));
     }
     return list;
 }
@@ -90,11 +91,12 @@ int hub_status_json(const struct hub *h, struct buffer *out) {
     uint64_t now = io_now_us((struct io_loop *)(uintptr_t)&h->loop);
     struct core_stats s;
     core_stats(h->core, &s);
-    json_t *root = json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version", weir_version(), "uptime_s",
-                             (double)(now - h->started_us) / 1e6, "draining", s.draining, "requests",
-                             number(s.requests), "queued", number(s.queued), "queued_bytes", number(s.queued_bytes),
-                             "running", number(s.running), "workers", number(s.workers), "slots", number(s.slots),
-                             "services", services(h), "workers_list", workers(h, now), "jobs", jobs(h, now));
+    json_t *root =
+        json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version", weir_version(), "uptime_s",
+                  (double)(now - h->started_us) / 1e6, "draining", s.draining, "requests", number(s.requests),
+                  "queued", number(s.queued), "queued_bytes", number(s.queued_bytes), "running",
+                  number(s.running), "workers", number(s.workers), "slots", number(s.slots), "services",
+                  services(h), "workers_list", workers(h, now), "jobs", jobs(h, now));
     int err = root ? json_dump_callback(root, append, out, JSON_COMPACT) : -1;
     json_decref(root);
     return err == 0 ? buffer_append(out, "\n", 1) : WEIR_ENOMEM;

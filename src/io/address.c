@@ -35,7 +35,8 @@ int io_address_parse(const char *text, struct io_address *ret) {
     } else if (memchr(host.p, ':', host.n)) {
         return WEIR_EINVAL; /* IPv6 wants brackets */
     }
-    if (copy(a.host, sizeof(a.host), host) != 0 || copy(a.port, sizeof(a.port), port) != 0) return WEIR_EINVAL;
+    if (copy(a.host, sizeof(a.host), host) != 0 || copy(a.port, sizeof(a.port), port) != 0)
+        return WEIR_EINVAL;
     *ret = a;
     return 0;
 }
@@ -50,7 +51,8 @@ int io_address_resolve(const struct io_address *a, bool passive, unsigned index,
         *ret_size = sizeof(sa);
         return 0;
     }
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = (passive ? AI_PASSIVE : 0) | AI_NUMERICSERV};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                             .ai_flags = (passive ? AI_PASSIVE : 0) | AI_NUMERICSERV};
     struct addrinfo *list = NULL;
     if (getaddrinfo(a->host[0] ? a->host : NULL, a->port, &hints, &list) != 0) return WEIR_ECONNECT;
     const struct addrinfo *found = list;

@@ -34,7 +34,8 @@ static void on_closed(uv_handle_t *handle) {
 static void refuse(struct listener *l) {
     union socket *socket = malloc(sizeof(*socket));
     if (!socket) return;
-    int err = l->is_unix ? uv_pipe_init(&l->loop->uv, &socket->pipe, 0) : uv_tcp_init(&l->loop->uv, &socket->tcp);
+    int err =
+        l->is_unix ? uv_pipe_init(&l->loop->uv, &socket->pipe, 0) : uv_tcp_init(&l->loop->uv, &socket->tcp);
     if (err != 0) {
         free(socket);
         return;

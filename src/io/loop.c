@@ -12,8 +12,9 @@ static void on_idle(uv_idle_t *idle) {
 }
 
 /*
- * Going to sleep and being woken costs more than handling a small event. So after a short wait the next one begins with
- * looking, for a moment, letting others run in between. A loop with little to do never gets there.
+ * Going to sleep and being woken costs more than handling a small event. So after a short wait the next one
+ * begins with looking, for a moment, letting others run in between. A loop with little to do never gets
+ * there.
  */
 static void look_or_sleep(struct io_loop *l, uint64_t event_us) {
     uint64_t now = clock_mono_ns() / 1000;
@@ -47,7 +48,7 @@ static void on_async(uv_async_t *async) {
 static void on_linger_timer(uv_timer_t *timer) {
     struct io_loop *l = timer->data;
     uint64_t now = io_now_us(l);
-    LIST_FOR(node, &l->lingering) {
+    LIST_FOR (node, &l->lingering) {
         struct stream *s = CONTAINER_OF(node, struct stream, lingering);
         if (s->linger_until_us <= now) stream_close(s);
     }
@@ -83,7 +84,7 @@ int io_loop_init(struct io_loop *l) {
 }
 
 void io_loop_fini(struct io_loop *l) {
-    LIST_FOR(node, &l->lingering) stream_close(CONTAINER_OF(node, struct stream, lingering));
+    LIST_FOR (node, &l->lingering) stream_close(CONTAINER_OF(node, struct stream, lingering));
     uv_close((uv_handle_t *)&l->prepare, NULL);
     uv_close((uv_handle_t *)&l->idle, NULL);
     uv_close((uv_handle_t *)&l->async, NULL);
@@ -112,7 +113,8 @@ uint64_t io_now_us(struct io_loop *l) {
 }
 
 void io_loop_flush(struct io_loop *l) {
-    /* Writing may end requests, begin the next pipelined ones, or find peers gone: go on until all is quiet. */
+    /* Writing may end requests, begin the next pipelined ones, or find peers gone: go on until all is quiet.
+     */
     for (int round = 0; round < IO_ROUNDS; round++) {
         if (l->turn) l->turn(l->ctx);
         if (list_empty(&l->dirty)) return;
@@ -120,7 +122,8 @@ void io_loop_flush(struct io_loop *l) {
         list_init(&now);
         list_splice_back(&now, &l->dirty);
         struct list *node;
-        while ((node = list_pop_front(&now)) != NULL) stream_write_out(CONTAINER_OF(node, struct stream, dirty));
+        while ((node = list_pop_front(&now)) != NULL)
+            stream_write_out(CONTAINER_OF(node, struct stream, dirty));
     }
     io_loop_wake(l); /* others' turn first */
 }

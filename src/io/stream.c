@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Streams. A write tries the socket at once; only what the kernel does not take waits in a uv_write of its own,
- * while further output gathers in s->out.
+ * Streams. A write tries the socket at once; only what the kernel does not take waits in a uv_write of its
+ * own, while further output gathers in s->out.
  */
 #include "base/assert.h"
 #include "io/private.h"

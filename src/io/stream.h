@@ -23,11 +23,11 @@ struct io_loop {
     struct list lingering; /* streams that have said goodbye and wait for the peer's FIN */
     uv_timer_t linger_timer;
     uv_timer_cb on_linger;
-    char *read_buffer; /* shared: IO_READ_SIZE bytes */
-    uint64_t now_us;   /* this turn's time, 0 until asked for; see io_now_us */
-    uint64_t wait_us;  /* when the last turn with events ended */
-    bool hot, looking; /* see loop.c */
-    void (*turn)(void *ctx); /* once per turn, before the writes; may be NULL */
+    char *read_buffer;        /* shared: IO_READ_SIZE bytes */
+    uint64_t now_us;          /* this turn's time, 0 until asked for; see io_now_us */
+    uint64_t wait_us;         /* when the last turn with events ended */
+    bool hot, looking;        /* see loop.c */
+    void (*turn)(void *ctx);  /* once per turn, before the writes; may be NULL */
     void (*woken)(void *ctx); /* after io_loop_wake; may be NULL */
     void *ctx;
 };
@@ -38,7 +38,7 @@ enum { IO_READ_SIZE = 64 * 1024 };
 int io_loop_init(struct io_loop *l);
 /* All handles must be closing or closed; runs the loop until they are. */
 void io_loop_fini(struct io_loop *l);
-void io_loop_run(struct io_loop *l);  /* until io_loop_stop or nothing is left */
+void io_loop_run(struct io_loop *l); /* until io_loop_stop or nothing is left */
 void io_loop_stop(struct io_loop *l);
 /* Makes the loop call woken soon. Any thread, and signal handlers. */
 void io_loop_wake(struct io_loop *l);
@@ -88,8 +88,8 @@ struct io_address {
 };
 /* 0 or WEIR_EINVAL. */
 int io_address_parse(const char *text, struct io_address *ret);
-/* Resolves to a socket address, the index-th that the name has: 0, or WEIR_ECONNECT when there is none (any more). passive: to
-   listen on. Blocks while a name is looked up. */
+/* Resolves to a socket address, the index-th that the name has: 0, or WEIR_ECONNECT when there is none (any
+   more). passive: to listen on. Blocks while a name is looked up. */
 int io_address_resolve(const struct io_address *a, bool passive, unsigned index, struct sockaddr_storage *ret,
                        socklen_t *ret_size);
 
@@ -97,14 +97,16 @@ int io_address_resolve(const struct io_address *a, bool passive, unsigned index,
    by stream_init; returns NULL to refuse it. */
 struct listener;
 typedef struct stream *listener_accept(struct listener *l, void *ctx);
-/* Begins to listen. 0 or a negative WEIR_E*; *ret_text (if not NULL) then says why in words (static or errno text). */
+/* Begins to listen. 0 or a negative WEIR_E*; *ret_text (if not NULL) then says why in words (static or errno
+ * text). */
 int listener_open(struct io_loop *loop, const char *address, listener_accept *accept, void *ctx,
                   struct listener **ret, const char **ret_text);
 /* Called with each stream once it is connected and reads, for socket options. */
 void listener_on_accepted(struct listener *l, void (*accepted)(struct stream *s));
 /* As bound: "127.0.0.1:8080" or "unix:PATH". Owned by the listener. */
 const char *listener_address(const struct listener *l);
-void listener_close(struct listener **l); /* frees it when the loop has let go of it; removes a unix socket's file */
+void listener_close(
+    struct listener **l); /* frees it when the loop has let go of it; removes a unix socket's file */
 
 /* Prepares an embedded stream. is_unix chooses the kind. After this it must be closed by stream_close. */
 int stream_init(struct stream *s, struct io_loop *loop, bool is_unix, const struct stream_ops *ops);
@@ -125,8 +127,9 @@ size_t stream_pending(const struct stream *s);
 void stream_dirty(struct stream *s);
 /* Closes now; what is not yet written is lost. Harmless when closing already. */
 void stream_close(struct stream *s);
-/* Sends what is pending, then FIN, then drops what still comes in until the peer's FIN, at most 1 s (so that a peer
-   that is still sending gets the answer and not a reset, RFC 9112 9.6), then closes. No further data or eof callback. */
+/* Sends what is pending, then FIN, then drops what still comes in until the peer's FIN, at most 1 s (so that
+   a peer that is still sending gets the answer and not a reset, RFC 9112 9.6), then closes. No further data
+   or eof callback. */
 void stream_close_after_write(struct stream *s);
 /* Closes with a reset (TCP), so that the peer cannot take what it got for the whole. */
 void stream_reset(struct stream *s);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A job as its handler sees it: the request. The head is written before the handler starts and only read afterwards;
-   the body is shared with the leader, under the worker's lock. */
+/* A job as its handler sees it: the request. The head is written before the handler starts and only read
+   afterwards; the body is shared with the leader, under the worker's lock. */
 #include "lib/worker.h"
 #include <stdlib.h>
 #include <time.h>

@@ -2,13 +2,13 @@
 /*
  * The threads of a worker: leader and followers (Schmidt et al., 2000), with two refinements.
  *
- * The leader waits for the sockets and reads. Then it gives up its role and runs what it has read itself: as long as
- * handlers are quick, one thread reads, runs and answers a whole batch without waking any other, and the
- * answers go out in one write when it becomes leader again. Only when the jobs that wait are expected to take
- * long (by the moving average of their service) does it wake others.
+ * The leader waits for the sockets and reads. Then it gives up its role and runs what it has read itself: as
+ * long as handlers are quick, one thread reads, runs and answers a whole batch without waking any other, and
+ * the answers go out in one write when it becomes leader again. Only when the jobs that wait are expected to
+ * take long (by the moving average of their service) does it wake others.
  *
- * A wrong guess costs at most a millisecond: while jobs run, one follower, the guard, looks that often, and takes
- * over what nobody does: leading, jobs, output. With nothing going on it sleeps too.
+ * A wrong guess costs at most a millisecond: while jobs run, one follower, the guard, looks that often, and
+ * takes over what nobody does: leading, jobs, output. With nothing going on it sleeps too.
  */
 #include "base/assert.h"
 #include "base/clock.h"
@@ -39,7 +39,8 @@ static void wake_followers(struct weir_worker *w, unsigned n) {
 /* The jobs that wait will keep this thread for long, or nobody knows. */
 static bool others_needed(const struct weir_worker *w) {
     uint64_t expected = 0;
-    for (const struct list *node = w->ready.next; node != &w->ready && expected <= QUICK_US; node = node->next) {
+    for (const struct list *node = w->ready.next; node != &w->ready && expected <= QUICK_US;
+         node = node->next) {
         const struct service *s = CONTAINER_OF(node, struct weir_job, ready)->service;
         if (s->runs < KNOWN_RUNS) return true;
         expected += s->run_us;
@@ -61,7 +62,8 @@ static void learn(struct service *s, uint64_t took_us) {
 static void fall_back_answer(struct weir_job *job, int err) {
     if (job->answered) return;
     if (err >= 0) err = WEIR_ESTATE; /* returned without answering */
-    (void)weir_reply_problem(job, 500, "%s", err == WEIR_ESTATE ? "the handler gave no answer" : weir_strerror(err));
+    (void)weir_reply_problem(job, 500, "%s",
+                             err == WEIR_ESTATE ? "the handler gave no answer" : weir_strerror(err));
 }
 
 static void run_job(struct weir_worker *w) {
@@ -72,8 +74,9 @@ static void run_job(struct weir_worker *w) {
     pthread_mutex_unlock(&w->lock);
 
     uint64_t began = now_us();
-    int err = __atomic_load_n(&job->cancelled, __ATOMIC_ACQUIRE) ? WEIR_ECANCELLED
-                                                                 : job->service->handler(job, job->service->arg);
+    int err = __atomic_load_n(&job->cancelled, __ATOMIC_ACQUIRE)
+                  ? WEIR_ECANCELLED
+                  : job->service->handler(job, job->service->arg);
     fall_back_answer(job, err);
     uint64_t took = now_us() - began;
 
@@ -108,7 +111,7 @@ static void begin_drain(struct weir_worker *w, uint64_t now_ms) {
 
 static void cancel_all(struct weir_worker *w) {
     for (size_t i = 0; i < w->link_count; i++)
-        LIST_FOR(node, &w->links[i].jobs) job_cancel(CONTAINER_OF(node, struct weir_job, link_node));
+        LIST_FOR (node, &w->links[i].jobs) job_cancel(CONTAINER_OF(node, struct weir_job, link_node));
 }
 
 static void check_stop(struct weir_worker *w, uint64_t now_ms) {
@@ -145,8 +148,9 @@ static int poll_timeout(const struct weir_worker *w, uint64_t now_ms) {
 }
 
 /*
- * Going to sleep and being woken costs more than a quick job itself. So when the last wait was short, the next one begins
- * with looking, for a moment, letting others run in between. Workers of long jobs never get there.
+ * Going to sleep and being woken costs more than a quick job itself. So when the last wait was short, the
+ * next one begins with looking, for a moment, letting others run in between. Workers of long jobs never get
+ * there.
  */
 static int wait_for_sockets(struct weir_worker *w, struct pollfd *fds, size_t n, int timeout) {
     uint64_t began = now_us();
@@ -176,7 +180,8 @@ static void lead(struct weir_worker *w, struct pollfd *fds) {
     int found = wait_for_sockets(w, fds, n, timeout);
     pthread_mutex_lock(&w->lock);
     w->polling = false;
-    if (found < 0) for (size_t i = 0; i < n; i++) fds[i].revents = 0;
+    if (found < 0)
+        for (size_t i = 0; i < n; i++) fds[i].revents = 0;
     if (fds[w->link_count].revents) {
         uint64_t count;
         ssize_t got = read(w->wake_fd, &count, sizeof(count));

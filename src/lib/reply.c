@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A job's answer. One that is given whole is kept until the handler returns and then goes out from there; a streamed
- * one goes out as it is written.
+ * A job's answer. One that is given whole is kept until the handler returns and then goes out from there; a
+ * streamed one goes out as it is written.
  */
 #include "base/log.h"
 #include "lib/worker.h"
 #include "wire/problem.h"
 #include <stdio.h>
-
 
 int weir_job_set_header(weir_job *job, const char *name, const char *value) {
     struct slice n = slice_of(name), v = slice_of(value);
@@ -79,7 +78,8 @@ int weir_reply_problem(weir_job *job, unsigned status, const char *format, ...) 
                         .request_id = head_get(&job->head, HEAD_X_REQUEST_ID),
                         .service = slice_of(job->service->name)};
     if (err == 0) err = problem_write(&out, &p);
-    if (err == 0) err = weir_reply(job, status, "application/problem+json", buffer_slice(&out).p, buffer_size(&out));
+    if (err == 0)
+        err = weir_reply(job, status, "application/problem+json", buffer_slice(&out).p, buffer_size(&out));
     buffer_fini(&detail);
     buffer_fini(&out);
     return err;
@@ -129,8 +129,8 @@ int weir_reply_end(weir_job *job) {
     return weir_job_cancelled(job) ? WEIR_ECANCELLED : 0;
 }
 
-int weir_forward(weir_job *job, const char *service, const char *target, const char *content_type, const void *body,
-                 size_t size) {
+int weir_forward(weir_job *job, const char *service, const char *target, const char *content_type,
+                 const void *body, size_t size) {
     if (!text_is_service(slice_of(service))) return WEIR_EINVAL;
     struct buffer to;
     buffer_init(&to);

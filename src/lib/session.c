@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The worker's side of reverse HTTP/2 (docs/protocol.md "Reverse HTTP", step 6): here the worker is the HTTP/2 server.
+ * The worker's side of reverse HTTP/2 (docs/protocol.md "Reverse HTTP", step 6): here the worker is the
+ * HTTP/2 server.
  *
- * A job whose stream was reset while its handler runs is a zombie: MAX_CONCURRENT_STREAMS is lowered at once, before the
- * ACK of the PING that the hub sends behind each RST_STREAM, and raised when the handler has returned.
+ * A job whose stream was reset while its handler runs is a zombie: MAX_CONCURRENT_STREAMS is lowered at once,
+ * before the ACK of the PING that the hub sends behind each RST_STREAM, and raised when the handler has
+ * returned.
  */
 #include "base/assert.h"
 #include "lib/worker.h"
@@ -42,7 +44,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     if (job)
         (void)nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, job);
     else
-        (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
+        (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+                                        NGHTTP2_REFUSED_STREAM);
     return 0;
 }
 
@@ -63,8 +66,8 @@ static int add_field(struct weir_job *job, struct slice name, struct slice value
     return 0;
 }
 
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_size,
-                     const uint8_t *value, size_t value_size, uint8_t flags, void *arg) {
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_size, const uint8_t *value, size_t value_size, uint8_t flags, void *arg) {
     (void)flags, (void)arg;
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0; /* trailers */
     struct weir_job *job = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
@@ -105,12 +108,13 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         job->body_ended = true;
         body_changed(job);
     }
-    if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST) on_head_complete(l, job);
+    if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+        on_head_complete(l, job);
     return 0;
 }
 
-static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes, size_t n,
-                         void *arg) {
+static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *bytes,
+                         size_t n, void *arg) {
     (void)flags, (void)arg;
     (void)nghttp2_session_consume_connection(session, n);
     struct weir_job *job = nghttp2_session_get_stream_user_data(session, stream);
@@ -144,8 +148,8 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
 
 /* ---- an answer goes out ---- */
 
-static ssize_t read_out(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t length, uint32_t *flags,
-                        nghttp2_data_source *source, void *arg) {
+static ssize_t read_out(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t length,
+                        uint32_t *flags, nghttp2_data_source *source, void *arg) {
     (void)session, (void)stream, (void)arg;
     struct weir_job *job = source->ptr;
     size_t n = buffer_size(&job->out);
@@ -189,8 +193,9 @@ int session_begin_answer(struct weir_job *job) {
     }
     nghttp2_data_provider provider = {.source.ptr = job, .read_callback = read_out};
     job->begun = true;
-    return nghttp2_submit_response(l->session, job->stream, nv, count, no_body ? NULL : &provider) == 0 ? 0
-                                                                                                       : WEIR_ENOMEM;
+    return nghttp2_submit_response(l->session, job->stream, nv, count, no_body ? NULL : &provider) == 0
+               ? 0
+               : WEIR_ENOMEM;
 }
 
 void session_answer(struct weir_job *job) {
@@ -207,7 +212,8 @@ void session_answer(struct weir_job *job) {
         if (err == 0 && !job->begun) err = session_begin_answer(job);
         if (err == 0 && job->streaming) (void)nghttp2_session_resume_data(l->session, job->stream);
         if (err != 0)
-            (void)nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, job->stream, NGHTTP2_INTERNAL_ERROR);
+            (void)nghttp2_submit_rst_stream(l->session, NGHTTP2_FLAG_NONE, job->stream,
+                                            NGHTTP2_INTERNAL_ERROR);
         /* Body that the handler left unread: let it pass, or the hub could not send the stream's end. */
         size_t unread = buffer_size(&job->body);
         if (unread) (void)nghttp2_session_consume_stream(l->session, job->stream, unread);
@@ -265,16 +271,18 @@ int session_start(struct uplink *l) {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WORKER_WINDOW},
         {NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, TABLE_SIZE},
     };
-    int err = nghttp2_submit_settings(l->session, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(*settings));
+    int err = nghttp2_submit_settings(l->session, NGHTTP2_FLAG_NONE, settings,
+                                      sizeof(settings) / sizeof(*settings));
     if (err == 0)
-        err = nghttp2_session_set_local_window_size(l->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_MAX_WINDOW_SIZE);
+        err =
+            nghttp2_session_set_local_window_size(l->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_MAX_WINDOW_SIZE);
     return err == 0 ? 0 : WEIR_ENOMEM;
 }
 
 void session_stop(struct uplink *l) {
     if (!l->session) return;
     struct weir_worker *w = l->worker;
-    LIST_FOR(node, &l->jobs) {
+    LIST_FOR (node, &l->jobs) {
         struct weir_job *job = CONTAINER_OF(node, struct weir_job, link_node);
         list_del(&job->link_node);
         job->link = NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A worker's connection to one hub: dialling, the upgrade (docs/protocol.md "Reverse HTTP"), and dialling again. A
- * lost connection is dialled again at once; after failures it waits, twice as long each time, with jitter.
+ * A worker's connection to one hub: dialling, the upgrade (docs/protocol.md "Reverse HTTP"), and dialling
+ * again. A lost connection is dialled again at once; after failures it waits, twice as long each time, with
+ * jitter.
  */
 #include "base/clock.h"
 #include "lib/worker.h"
@@ -56,10 +57,13 @@ uint64_t uplink_due(const struct uplink *l) {
 
 short uplink_events(const struct uplink *l) {
     switch (l->state) {
-    case UPLINK_CONNECTING: return POLLOUT;
+    case UPLINK_CONNECTING:
+        return POLLOUT;
     case UPLINK_UPGRADING:
-    case UPLINK_OPEN: return (short)(POLLIN | (buffer_size(&l->out) ? POLLOUT : 0));
-    default: return 0;
+    case UPLINK_OPEN:
+        return (short)(POLLIN | (buffer_size(&l->out) ? POLLOUT : 0));
+    default:
+        return 0;
     }
 }
 
@@ -98,8 +102,8 @@ static int write_upgrade(struct uplink *l) {
         err = buffer_printf(&services, "%s%s", i ? "," : "", w->services[i].name);
     struct slice host = l->given || l->address.is_unix ? SLICE("localhost") : slice_of(l->name);
     if (err == 0)
-        err = ptth_write_request(&l->out, PTTH_H2, host, buffer_slice(&services), slice_of(w->id), slice_of(w->labels),
-                                 slice_of(w->token));
+        err = ptth_write_request(&l->out, PTTH_H2, host, buffer_slice(&services), slice_of(w->id),
+                                 slice_of(w->labels), slice_of(w->token));
     buffer_fini(&services);
     return err;
 }
@@ -132,13 +136,14 @@ static void upgraded(struct uplink *l, const char *bytes, size_t n) {
     struct http_head head = {0};
     arena_init(&arena, 0, NULL, 0);
     const char *why = "not an HTTP answer";
-    int err = size < 0 ? (int)size
-                       : http1_response((struct slice){buffer_slice(&l->in).p, (size_t)size}, &arena, &head, &why);
+    int err = size < 0
+                  ? (int)size
+                  : http1_response((struct slice){buffer_slice(&l->in).p, (size_t)size}, &arena, &head, &why);
     char text[256] = "";
     if (err == 0 && head.status != 101) {
         struct slice rest = {buffer_slice(&l->in).p + size, buffer_size(&l->in) - (size_t)size};
-        snprintf(text, sizeof(text), "refused with status %u: %.*s", head.status, (int)(rest.n < 180 ? rest.n : 180),
-                 rest.n ? rest.p : "");
+        snprintf(text, sizeof(text), "refused with status %u: %.*s", head.status,
+                 (int)(rest.n < 180 ? rest.n : 180), rest.n ? rest.p : "");
         why = text;
         err = WEIR_ECONNECT;
     }
@@ -189,7 +194,8 @@ static void overdue(struct uplink *l, uint64_t now_ms) {
 
 void uplink_step(struct uplink *l, short events, uint64_t now_ms) {
     if (l->state == UPLINK_CONNECTING && (l->given || events)) connected(l);
-    if ((l->state == UPLINK_UPGRADING || l->state == UPLINK_OPEN) && (events & (POLLIN | POLLHUP | POLLERR))) readable(l);
+    if ((l->state == UPLINK_UPGRADING || l->state == UPLINK_OPEN) && (events & (POLLIN | POLLHUP | POLLERR)))
+        readable(l);
     if (l->broken) uplink_close(l, "the connection broke");
     if (l->state != UPLINK_CLOSED && now_ms >= l->due_ms) overdue(l, now_ms);
 }

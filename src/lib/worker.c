@@ -36,7 +36,8 @@ static int add_link(struct weir_worker *w, struct slice address, int fd) {
     if (!more) return WEIR_ENOMEM;
     w->links = more;
     struct uplink *l = &more[w->link_count];
-    *l = (struct uplink){.worker = w, .fd = fd, .given = fd >= 0, .state = fd >= 0 ? UPLINK_CONNECTING : UPLINK_WAITING};
+    *l = (struct uplink){
+        .worker = w, .fd = fd, .given = fd >= 0, .state = fd >= 0 ? UPLINK_CONNECTING : UPLINK_WAITING};
     l->name = strndup(address.p, address.n);
     if (!l->name) return WEIR_ENOMEM;
     w->link_count++;

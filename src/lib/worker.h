@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What libweir's worker files share: worker.c (API, options), pool.c (threads), uplink.c (one hub: connect, upgrade,
- * reconnect), session.c (HTTP/2), job.c (a job's request), reply.c (its answer).
+ * What libweir's worker files share: worker.c (API, options), pool.c (threads), uplink.c (one hub: connect,
+ * upgrade, reconnect), session.c (HTTP/2), job.c (a job's request), reply.c (its answer).
  *
- * Threads. slots + 1 equal threads share one lock and take turns at being the leader, who waits for the sockets. What
- * the leader has read it handles itself, without waking anybody, as long as handlers are quick; see pool.c.
- * Everything below belongs to the lock, except what a job's handler alone touches while it runs.
+ * Threads. slots + 1 equal threads share one lock and take turns at being the leader, who waits for the
+ * sockets. What the leader has read it handles itself, without waking anybody, as long as handlers are quick;
+ * see pool.c. Everything below belongs to the lock, except what a job's handler alone touches while it runs.
  */
 #ifndef LIB_WORKER_H
 #define LIB_WORKER_H
@@ -21,8 +21,8 @@
 
 enum {
     WORKER_MAGIC = 0x776f726b,
-    WORKER_WINDOW = 256 * 1024,    /* bytes of a body on their way, either direction */
-    WORKER_HEAD_MAX = 256 * 1024,  /* bytes of a job's head and what is built with it */
+    WORKER_WINDOW = 256 * 1024,   /* bytes of a body on their way, either direction */
+    WORKER_HEAD_MAX = 256 * 1024, /* bytes of a job's head and what is built with it */
     WORKER_PING_MS = 1000,
     WORKER_PINGS_MISSED = 3,
     WORKER_SLOTS_MAX = 4096
@@ -49,11 +49,11 @@ struct uplink {
     struct buffer in; /* of the upgrade's answer */
     size_t scanned;
     struct buffer out;
-    struct list jobs; /* that have a stream here */
+    struct list jobs;   /* that have a stream here */
     unsigned announced; /* MAX_CONCURRENT_STREAMS as last sent */
     unsigned pings_missed, failures;
     uint64_t due_ms; /* next ping, or next try */
-    bool given; /* the fd came from the caller: no reconnect */
+    bool given;      /* the fd came from the caller: no reconnect */
     bool broken, going_away;
 };
 
@@ -97,7 +97,7 @@ struct weir_job {
     pthread_cond_t changed;
     struct arena arena;
     struct http_head head;
-    struct buffer body;   /* received, not yet read */
+    struct buffer body;     /* received, not yet read */
     struct buffer gathered; /* by weir_job_body */
     uint64_t began_ms;
     /* the answer */

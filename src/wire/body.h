@@ -51,11 +51,11 @@ size_t body_read(struct body *b, void *dst, size_t n);
 /* The consumer wants no more: wakes the producer, drops what is held; later writes are dropped. */
 void body_abandon(struct body *b);
 
-size_t body_queued(const struct body *b);     /* unread bytes */
-uint64_t body_passed(const struct body *b);   /* bytes written since the beginning */
-bool body_ended(const struct body *b);        /* the end has been written (bytes may still be queued) */
-bool body_finished(const struct body *b);     /* ended and all read */
-int body_error(const struct body *b);         /* what it was aborted with, or 0 */
+size_t body_queued(const struct body *b);   /* unread bytes */
+uint64_t body_passed(const struct body *b); /* bytes written since the beginning */
+bool body_ended(const struct body *b);      /* the end has been written (bytes may still be queued) */
+bool body_finished(const struct body *b);   /* ended and all read */
+int body_error(const struct body *b);       /* what it was aborted with, or 0 */
 bool body_abandoned(const struct body *b);
 /* Everything since the beginning is still held. */
 bool body_replayable(const struct body *b);

@@ -10,54 +10,54 @@
 #include "base/arena.h"
 
 /* Fields that weir itself looks at. Columns: id, name, hop-by-hop (RFC 9110 7.6.1). */
-#define HEAD_NAMES(X)                                                                              \
-    X(HOST, "host", 0)                                                                             \
-    X(CONTENT_LENGTH, "content-length", 0)                                                         \
-    X(CONTENT_TYPE, "content-type", 0)                                                             \
-    X(CONTENT_ENCODING, "content-encoding", 0)                                                     \
-    X(CONTENT_LANGUAGE, "content-language", 0)                                                     \
-    X(CONTENT_LOCATION, "content-location", 0)                                                     \
-    X(CONTENT_RANGE, "content-range", 0)                                                           \
-    X(TRANSFER_ENCODING, "transfer-encoding", 1)                                                   \
-    X(CONNECTION, "connection", 1)                                                                 \
-    X(KEEP_ALIVE, "keep-alive", 1)                                                                 \
-    X(PROXY_CONNECTION, "proxy-connection", 1)                                                     \
-    X(TE, "te", 1)                                                                                 \
-    X(TRAILER, "trailer", 1)                                                                       \
-    X(UPGRADE, "upgrade", 1)                                                                       \
-    X(EXPECT, "expect", 0)                                                                         \
-    X(DATE, "date", 0)                                                                             \
-    X(SERVER, "server", 0)                                                                         \
-    X(ORIGIN, "origin", 0)                                                                         \
-    X(ALLOW, "allow", 0)                                                                           \
-    X(AUTHORIZATION, "authorization", 0)                                                           \
-    X(ALPN, "alpn", 0)                                                                             \
-    X(RETRY_AFTER, "retry-after", 0)                                                               \
-    X(USER_AGENT, "user-agent", 0)                                                                 \
-    X(REFERER, "referer", 0)                                                                       \
-    X(FORWARDED, "forwarded", 0)                                                                   \
-    X(X_FORWARDED_FOR, "x-forwarded-for", 0)                                                       \
-    X(X_FORWARDED_PROTO, "x-forwarded-proto", 0)                                                   \
-    X(X_FORWARDED_HOST, "x-forwarded-host", 0)                                                     \
-    X(X_REQUEST_ID, "x-request-id", 0)                                                             \
-    X(TRACEPARENT, "traceparent", 0)                                                               \
-    X(IDEMPOTENCY_KEY, "idempotency-key", 0)                                                       \
-    X(PREFER, "prefer", 0)                                                                         \
-    X(ACR_METHOD, "access-control-request-method", 0)                                              \
-    X(ACR_HEADERS, "access-control-request-headers", 0)                                            \
-    X(WEIR_JOB, "weir-job", 0)                                                                     \
-    X(WEIR_SERVICE, "weir-service", 0)                                                             \
-    X(WEIR_HOP, "weir-hop", 0)                                                                     \
-    X(WEIR_ATTEMPT, "weir-attempt", 0)                                                             \
-    X(WEIR_DEADLINE_MS, "weir-deadline-ms", 0)                                                     \
-    X(WEIR_ORIGINAL_METHOD, "weir-original-method", 0)                                             \
-    X(WEIR_FORWARD, "weir-forward", 0)                                                             \
-    X(WEIR_SCATTER, "weir-scatter", 0)                                                             \
-    X(WEIR_SLOTS, "weir-slots", 0)                                                                 \
-    X(WEIR_LABELS, "weir-labels", 0)                                                               \
-    X(WEIR_WORKER, "weir-worker", 0)                                                               \
-    X(WEIR_TIMEOUT, "weir-timeout", 0)                                                             \
-    X(WEIR_PRIORITY, "weir-priority", 0)                                                           \
+#define HEAD_NAMES(X)                                                                                        \
+    X(HOST, "host", 0)                                                                                       \
+    X(CONTENT_LENGTH, "content-length", 0)                                                                   \
+    X(CONTENT_TYPE, "content-type", 0)                                                                       \
+    X(CONTENT_ENCODING, "content-encoding", 0)                                                               \
+    X(CONTENT_LANGUAGE, "content-language", 0)                                                               \
+    X(CONTENT_LOCATION, "content-location", 0)                                                               \
+    X(CONTENT_RANGE, "content-range", 0)                                                                     \
+    X(TRANSFER_ENCODING, "transfer-encoding", 1)                                                             \
+    X(CONNECTION, "connection", 1)                                                                           \
+    X(KEEP_ALIVE, "keep-alive", 1)                                                                           \
+    X(PROXY_CONNECTION, "proxy-connection", 1)                                                               \
+    X(TE, "te", 1)                                                                                           \
+    X(TRAILER, "trailer", 1)                                                                                 \
+    X(UPGRADE, "upgrade", 1)                                                                                 \
+    X(EXPECT, "expect", 0)                                                                                   \
+    X(DATE, "date", 0)                                                                                       \
+    X(SERVER, "server", 0)                                                                                   \
+    X(ORIGIN, "origin", 0)                                                                                   \
+    X(ALLOW, "allow", 0)                                                                                     \
+    X(AUTHORIZATION, "authorization", 0)                                                                     \
+    X(ALPN, "alpn", 0)                                                                                       \
+    X(RETRY_AFTER, "retry-after", 0)                                                                         \
+    X(USER_AGENT, "user-agent", 0)                                                                           \
+    X(REFERER, "referer", 0)                                                                                 \
+    X(FORWARDED, "forwarded", 0)                                                                             \
+    X(X_FORWARDED_FOR, "x-forwarded-for", 0)                                                                 \
+    X(X_FORWARDED_PROTO, "x-forwarded-proto", 0)                                                             \
+    X(X_FORWARDED_HOST, "x-forwarded-host", 0)                                                               \
+    X(X_REQUEST_ID, "x-request-id", 0)                                                                       \
+    X(TRACEPARENT, "traceparent", 0)                                                                         \
+    X(IDEMPOTENCY_KEY, "idempotency-key", 0)                                                                 \
+    X(PREFER, "prefer", 0)                                                                                   \
+    X(ACR_METHOD, "access-control-request-method", 0)                                                        \
+    X(ACR_HEADERS, "access-control-request-headers", 0)                                                      \
+    X(WEIR_JOB, "weir-job", 0)                                                                               \
+    X(WEIR_SERVICE, "weir-service", 0)                                                                       \
+    X(WEIR_HOP, "weir-hop", 0)                                                                               \
+    X(WEIR_ATTEMPT, "weir-attempt", 0)                                                                       \
+    X(WEIR_DEADLINE_MS, "weir-deadline-ms", 0)                                                               \
+    X(WEIR_ORIGINAL_METHOD, "weir-original-method", 0)                                                       \
+    X(WEIR_FORWARD, "weir-forward", 0)                                                                       \
+    X(WEIR_SCATTER, "weir-scatter", 0)                                                                       \
+    X(WEIR_SLOTS, "weir-slots", 0)                                                                           \
+    X(WEIR_LABELS, "weir-labels", 0)                                                                         \
+    X(WEIR_WORKER, "weir-worker", 0)                                                                         \
+    X(WEIR_TIMEOUT, "weir-timeout", 0)                                                                       \
+    X(WEIR_PRIORITY, "weir-priority", 0)                                                                     \
     X(WEIR_KEY, "weir-key", 0)
 
 enum head_name {
@@ -96,7 +96,8 @@ struct http_head {
 /* The id of a lower-case name. */
 enum head_name head_name_id(struct slice lower_case_name);
 struct slice head_name_text(enum head_name id);
-/* Must not pass this hop (RFC 9110 7.6.1): connection, te, upgrade, ... Does not know of what Connection names. */
+/* Must not pass this hop (RFC 9110 7.6.1): connection, te, upgrade, ... Does not know of what Connection
+ * names. */
 bool head_name_hop_by_hop(enum head_name id);
 /* Any name that begins with "weir-". */
 bool head_name_is_weir(struct slice lower_case_name);

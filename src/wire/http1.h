@@ -17,9 +17,9 @@
 /* Looks for the end of a head in data (everything since the head's first byte). *scanned, 0 at first,
    remembers how far earlier calls came. Returns the head's size with its blank line; 0 when it is not
    complete yet; WEIR_EMALFORMED for a bare LF, a bare CR, a NUL or another control character, a folded
-   line or an empty first line; WEIR_ETARGETTOOBIG when limit bytes passed without the end of the first line, WEIR_EHEADTOOBIG
-   when they passed later. Empty lines before a request's first line are the caller's to skip:
-   see http1_skip. */
+   line or an empty first line; WEIR_ETARGETTOOBIG when limit bytes passed without the end of the first line,
+   WEIR_EHEADTOOBIG when they passed later. Empty lines before a request's first line are the caller's to
+   skip: see http1_skip. */
 ptrdiff_t http1_scan(struct slice data, size_t *scanned, size_t limit);
 /* How many bytes of CRLF stand before a request line (RFC 9112 2.2 lets a server skip them); at
    most 4 are skipped. */

@@ -7,8 +7,8 @@
 
 struct problem {
     unsigned status;
-    const char *title;     /* NULL: the status' reason phrase */
-    struct slice detail;   /* what was wrong and what to do; may be empty */
+    const char *title;                /* NULL: the status' reason phrase */
+    struct slice detail;              /* what was wrong and what to do; may be empty */
     struct slice request_id, service; /* may be empty: left out */
 };
 

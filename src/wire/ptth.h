@@ -12,8 +12,8 @@
 enum ptth_protocol { PTTH_HTTP11, PTTH_H2 };
 
 struct ptth_offer {
-    enum ptth_protocol protocol; /* from ALPN; HTTP/1.1 when absent */
-    struct slice services;       /* "a,b": Weir-Service, else the origin's host, percent-decoded */
+    enum ptth_protocol protocol;        /* from ALPN; HTTP/1.1 when absent */
+    struct slice services;              /* "a,b": Weir-Service, else the origin's host, percent-decoded */
     struct slice worker, labels, token; /* p NULL when absent */
 };
 
