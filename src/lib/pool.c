@@ -91,7 +91,7 @@ static void run_job(struct weir_worker *w) {
         flush_all(w);
     else if (l && (took > QUICK_US || others_lead))
         uplink_flush(l);
-    if (others_lead && w->draining) worker_wake(w);
+    if (others_lead && (w->draining || !l)) worker_wake(w); /* it may have been the last */
 }
 
 /* ---- leading ---- */

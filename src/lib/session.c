@@ -118,8 +118,8 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
     (void)flags, (void)arg;
     (void)nghttp2_session_consume_connection(session, n);
     struct weir_job *job = nghttp2_session_get_stream_user_data(session, stream);
-    if (!job || job->ended || buffer_append(&job->body, bytes, n) != 0) {
-        if (job && !job->ended) job->body_cut = true;
+    if (!job || job->handled || buffer_append(&job->body, bytes, n) != 0) {
+        if (job && !job->handled) job->body_cut = true;
         (void)nghttp2_session_consume_stream(session, stream, n);
     }
     if (job) body_changed(job);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What is installed is enough: headers, library and weir.pc build the examples, which run with the installed hub's code."""
+"""What is installed is enough: header, library and weir.pc build the examples, and those serve a hub."""
 
 import os
 import re
@@ -43,8 +43,9 @@ class Installed(Case):
         cls.library = find(cls.top, "libweir.so.0")
         cls.out = os.path.join(cls.top, "examples")
         os.mkdir(cls.out)
-        run("make", "-C", os.path.join(_ROOT, "examples"), "OUT=" + cls.out, "CFLAGS=-O1 -Wall -Wextra -Werror",
-            env={"PKG_CONFIG_PATH": os.path.dirname(find(cls.top, "weir.pc")), "PKG_CONFIG_SYSROOT_DIR": cls.top})
+        env = {"PKG_CONFIG_PATH": os.path.dirname(find(cls.top, "weir.pc")), "PKG_CONFIG_SYSROOT_DIR": cls.top}
+        run("make", "-C", os.path.join(_ROOT, "examples"), "OUT=" + cls.out,
+            "CFLAGS=-O1 -Wall -Wextra -Werror", env=env)
 
     def example(self, name, *argv, env=None):
         env = {"LD_LIBRARY_PATH": os.path.dirname(self.library), **(env or {})}
