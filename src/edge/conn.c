@@ -116,6 +116,7 @@ static void on_eof(struct stream *s, int err) {
     struct ask *a = c->ask;
     if (err == 0 && a && a->input_over && cfg->half_close && cfg->half_close(cfg->ctx, a->service)) {
         a->keep_alive = false;
+        c->half_closed = true;
         return;
     }
     if (a) c->edge->stats.clients_left++;

@@ -39,7 +39,8 @@ static void on_timer(uv_timer_t *timer) {
     while ((t = wheel_expire(&e->wheel, now_ms)) != NULL) overdue(CONTAINER_OF(t, struct conn, timer));
     LIST_FOR (node, &e->conns) { /* who is not read from could leave unnoticed */
         struct conn *c = CONTAINER_OF(node, struct conn, node);
-        if (!c->ask || c->stream.reading || c->closing || !stream_peer_gone(&c->stream)) continue;
+        bool unread = c->ask && !c->stream.reading && !c->closing && !c->half_closed;
+        if (!unread || !stream_peer_gone(&c->stream)) continue;
         e->stats.clients_left++;
         conn_close(c);
     }

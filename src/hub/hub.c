@@ -14,9 +14,8 @@
 
 /* ---- the core's actions ---- */
 
-static void act(struct hub *h, const struct core_action *a) {
+static void act(const struct core_action *a) {
     struct worker_port *port = a->port;
-    (void)h;
     switch (a->kind) {
     case CORE_SEND:
         a->requester->ops->taken(a->requester);
@@ -34,6 +33,11 @@ static void act(struct hub *h, const struct core_action *a) {
     case CORE_NOTHING:
         break;
     }
+}
+
+void hub_carry_out(struct hub *h) {
+    struct core_action a;
+    while (core_next_action(h->core, &a)) act(&a);
 }
 
 static void on_core_timer(uv_timer_t *timer) {
@@ -60,8 +64,7 @@ static void finish_drain(struct hub *h) {
     if (!idle && !core_idle(h->core)) {
         core_drain_over(h->core, io_now_us(&h->loop));
         h->drain_until_us = io_now_us(&h->loop) + 1000 * 1000; /* for the last answers to go out */
-        struct core_action a;
-        while (core_next_action(h->core, &a)) act(h, &a);
+        hub_carry_out(h);
         return;
     }
     h->over = true;
@@ -79,8 +82,7 @@ void hub_turn(void *ctx) {
     if (h->over) return;
     edge_turn(h->edge);
     if (h->admin) edge_turn(h->admin);
-    struct core_action a;
-    while (core_next_action(h->core, &a)) act(h, &a);
+    hub_carry_out(h);
     arm_core_timer(h);
     log_flush(&h->log);
     if (h->config->access_log) log_flush(&h->access_log);

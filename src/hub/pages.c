@@ -42,8 +42,10 @@ static const struct {
              {"/metrics", metrics_page}};
 
 int hub_page(void *ctx, struct slice path, struct slice query, struct edge_page *page) {
+    struct hub *h = ctx;
     (void)query;
+    hub_carry_out(h); /* so that what this turn has brought shows as it will be */
     for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++)
-        if (slice_eq(path, slice_of(pages[i].path))) return pages[i].make(ctx, page);
+        if (slice_eq(path, slice_of(pages[i].path))) return pages[i].make(h, page);
     return WEIR_ENOTFOUND;
 }

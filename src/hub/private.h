@@ -29,8 +29,10 @@ struct hub {
     bool draining, over;
 };
 
-/* Carries out what the core has decided. */
+/* Once per loop turn. */
 void hub_turn(void *ctx);
+/* Carries out what the core has decided. */
+void hub_carry_out(struct hub *h);
 
 /* pages.c: what the admin listener serves. */
 int hub_page(void *ctx, struct slice path, struct slice query, struct edge_page *page);

@@ -85,7 +85,7 @@ class Graph(Case):
         self.two_stages()
         hold = self.client(self.h)
         hold.send(request_bytes("GET", "/again?n=0&ms=60000"))
-        self.h.wait_running(1)
+        wait_until(lambda: self.logged("started"), 5)
         clients = [self.client(self.h) for _ in range(2)]
         for i, client in enumerate(clients):
             client.send(request_bytes("GET", f"/again/{i}?n=3"))

@@ -43,7 +43,7 @@ class Memory(Case):
     def test_fifty_unfinished_uploads(self):
         h = self.hub("--buffered-body", "256KiB", "--body-window", "64KiB",
                      "--service-max-queued-bytes", "1GiB", "--max-queued-bytes", "1GiB",
-                     "--route", "/w=w", "--route", "/hello=hello")
+                     "--route", "/w=w", "--route", "/hello=hello", "--request-timeout", "8s")
         self.worker(h, offer=["hello"])
         idle = self.warm(h)
         clients = self.uploads(h, b"/w", 50, b"x" * MIB)
@@ -57,7 +57,7 @@ class Memory(Case):
 
     @slow(60)
     def test_fifty_unfinished_uploads_with_defaults(self):
-        h = self.hub()
+        h = self.hub("--request-timeout", "8s")
         self.worker(h, slots=60, offer=["sink", "hello"])
         idle = self.warm(h)
         clients = self.uploads(h, b"/sink?ms=60000", 50, b"x" * MIB)
