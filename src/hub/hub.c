@@ -7,6 +7,7 @@
 #include "wire/message.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -74,6 +75,7 @@ static void finish_drain(struct hub *h) {
     attach_close(h->attach);
     uv_close((uv_handle_t *)&h->core_timer, NULL);
     uv_close((uv_handle_t *)&h->drain_timer, NULL);
+    uv_close((uv_handle_t *)&h->tidy_timer, NULL);
     io_loop_stop(&h->loop);
 }
 
@@ -301,6 +303,20 @@ static void log_listeners(struct hub *h) {
     log_flush(&h->log);
 }
 
+/* After a burst the allocator holds free memory: it goes back when nothing is under way, or now and then. */
+static void on_tidy_timer(uv_timer_t *timer) {
+    struct hub *h = timer->data;
+    struct edge_stats stats;
+    edge_stats(h->edge, &stats);
+    uint64_t now = io_now_us(&h->loop);
+    if (stats.requests == h->tidied_requests) return;
+    bool idle = core_idle(h->core);
+    if (!idle && now - h->tidied_us < HUB_TIDY_LATEST_US) return;
+    if (idle) h->tidied_requests = stats.requests;
+    h->tidied_us = now;
+    malloc_trim(0);
+}
+
 static void on_drain_timer(uv_timer_t *timer) {
     (void)timer; /* the turn hook looks at the time */
 }
@@ -363,7 +379,10 @@ int hub_new(const struct config *config, struct hub **ret, char **ret_text) {
     h->started_us = io_now_us(&h->loop);
     uv_timer_init(&h->loop.uv, &h->core_timer);
     uv_timer_init(&h->loop.uv, &h->drain_timer);
-    h->core_timer.data = h->drain_timer.data = h;
+    uv_timer_init(&h->loop.uv, &h->tidy_timer);
+    h->core_timer.data = h->drain_timer.data = h->tidy_timer.data = h;
+    uv_timer_start(&h->tidy_timer, on_tidy_timer, HUB_TIDY_MS, HUB_TIDY_MS);
+    uv_unref((uv_handle_t *)&h->tidy_timer);
     err = start(h, &text);
     if (err != 0) {
         hub_free(&h);
@@ -422,6 +441,7 @@ void hub_free(struct hub **hub) {
         if (h->attach) attach_close(h->attach);
         uv_close((uv_handle_t *)&h->core_timer, NULL);
         uv_close((uv_handle_t *)&h->drain_timer, NULL);
+        uv_close((uv_handle_t *)&h->tidy_timer, NULL);
     }
     io_loop_fini(&h->loop);
     edge_free(&h->edge);

@@ -8,7 +8,7 @@
 #include "edge/edge.h"
 #include "hub/hub.h"
 
-enum { HUB_MAGIC = 0x6875622d, HUB_ADOPT_MAX = 64 };
+enum { HUB_MAGIC = 0x6875622d, HUB_TIDY_MS = 2000, HUB_TIDY_LATEST_US = 30 * 1000 * 1000 };
 
 struct hub {
     unsigned magic;
@@ -21,7 +21,8 @@ struct hub {
     struct attach *attach;
     struct edge_route *routes;
     char *cors_origin;
-    uv_timer_t core_timer, drain_timer;
+    uv_timer_t core_timer, drain_timer, tidy_timer;
+    uint64_t tidied_us, tidied_requests;
     uint64_t core_due_us;
     uint64_t started_us, drain_until_us;
     int handed[2];      /* a pipe: descriptors of sockets to adopt, by hub_connect */

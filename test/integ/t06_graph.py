@@ -5,7 +5,7 @@
 import re
 from urllib.parse import quote
 
-from weirtest import Case, FakeWorker, main, request_bytes
+from weirtest import Case, FakeWorker, main, request_bytes, wait_until
 
 
 class Graph(Case):
