@@ -130,6 +130,11 @@ static bool is_preflight(const struct ask *a) {
            head_has(head, HEAD_ORIGIN) && head_has(head, HEAD_ACR_METHOD);
 }
 
+static bool is_health(const struct ask *a) {
+    const char *path = a->conn->edge->config.health_path;
+    return path && slice_eq(a->message->head.target, slice_of(path));
+}
+
 static void dispatch(struct ask *a) {
     struct edge *e = a->conn->edge;
     const struct edge_config *cfg = &e->config;
@@ -139,7 +144,7 @@ static void dispatch(struct ask *a) {
     struct slice query = {question ? question + 1 : NULL, question ? target.n - path.n - 1 : 0};
     if (cfg->page) {
         serve_page(a, path, query);
-    } else if (cfg->health_path && slice_eq(path, slice_of(cfg->health_path))) {
+    } else if (is_health(a)) {
         reply_page(a, e->draining ? 503 : 200, "text/plain",
                    e->draining ? SLICE("draining\n") : SLICE("ok\n"));
     } else if (slice_eq(target, SLICE("*"))) {
@@ -190,7 +195,7 @@ void ask_begin(struct conn *c, struct slice text) {
         reply_problem(a, WEIR_ETOOBIG, 0, "Content-Length is over max-body", 0, true);
     else if (!check_expect(a))
         reply_problem(a, WEIR_EEXPECT, 0, "only Expect: 100-continue can be met", 0, !a->input_over);
-    else if (e->draining && !cfg->page)
+    else if (e->draining && !cfg->page && !is_health(a))
         reply_problem(a, WEIR_EDRAINING, 0, NULL, 0, true);
     else
         dispatch(a);

@@ -43,7 +43,7 @@ struct conn {
     enum conn_wait wait;
     struct buffer in; /* not yet taken up: part of a head, or pipelined requests */
     size_t scanned;
-    struct ask *ask; /* the request being served, or NULL */
+    struct ask *ask;  /* the request being served, or NULL */
     bool closing;     /* no further request */
     bool half_closed; /* the client sends no more, and may do so */
     char peer[48];

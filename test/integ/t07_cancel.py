@@ -20,6 +20,13 @@ class Leaving(Case):
     def wait_started(self, count=1):
         wait_until(lambda: len(self.logged("started")) >= count, 5, f"{count} started")
 
+    def wait_handlers(self):
+        """Every job that runs at a worker has reached its handler: only that can tell of a cancel."""
+        def reached():
+            running = {str(j["job"]) for j in self.h.status()["jobs"] if j["state"] == "running"}
+            return running <= {line[1] for line in self.logged("started")}
+        wait_until(reached, scaled(3), "the handlers of what runs have started")
+
     def check_all_over(self, cancelled):
         wait_until(lambda: len(self.logged("cancelled")) >= cancelled, scaled(3), f"{cancelled} cancelled")
         self.h.wait_idle(scaled(3))
@@ -43,6 +50,7 @@ class Leaving(Case):
         with self.subTest("queued"):
             busy = self.ask(f"/sleep?ms={self.LONG}")
             self.h.wait_running(1)
+            self.wait_handlers()
             client = self.ask("/sleep?ms=1&queued")
             self.h.wait_queued(1)
             leave(client)
@@ -55,11 +63,13 @@ class Leaving(Case):
             client = self.ask(f"/one?to=sleep&target=/sleep?ms={self.LONG}")
             self.h.wait_status(lambda s: any((j["hop"], j["service"], j["state"]) == (1, "sleep", "running")
                                              for j in s["jobs"]), what="stage 2 running")
+            self.wait_handlers()
             leave(client)
             self.check_all_over(4)
         with self.subTest("queued for stage 2"):
             busy = self.ask(f"/sleep?ms={self.LONG}")
             self.h.wait_running(1)
+            self.wait_handlers()
             client = self.ask("/one?to=sleep&target=/sleep?stage2")
             self.h.wait_queued(1)
             leave(client)
@@ -71,6 +81,7 @@ class Leaving(Case):
             client = self.client(self.h)
             client.send(b"POST /sink HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nsome")
             self.h.wait_running(1)
+            self.wait_handlers()
             leave(client)
             self.check_all_over(6)
 
