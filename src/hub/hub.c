@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -400,7 +401,14 @@ int hub_new(const struct config *config, struct hub **ret, char **ret_text) {
 int hub_run(struct hub *h) {
     MAGIC_CHECK(h, HUB_MAGIC);
     uv_ref((uv_handle_t *)&h->loop.async); /* the loop goes on without listeners too: until hub_stop */
+    /* A peer that is gone shows as an error of the write; the signal would end an embedding program. */
+    sigset_t pipe, before;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before);
     while (!h->over) io_loop_run(&h->loop);
+    (void)sigtimedwait(&pipe, NULL, &(struct timespec){0}); /* one that is pending is ours */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     uv_unref((uv_handle_t *)&h->loop.async);
     return 0;
 }
