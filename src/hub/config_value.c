@@ -364,7 +364,7 @@ int config_value_set(const struct config_key *key, void *base, const char *text,
     case CONFIG_GROUP:
         break;
     }
-    ASSERT(!"a type that has no value of its own");
+    assert_failed(__FILE__, __LINE__, "a type that has no value of its own");
     return WEIR_EINVAL;
 }
 

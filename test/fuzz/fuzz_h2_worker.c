@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a worker may send after its upgrade: HTTP/2 frames of any kind. The real attach code on a socket pair, with a
- * core that has three requests for it. Whatever comes: no crash, each request is told its end at most once, and
- * nothing is left when all is over.
+ * What a worker may send after its upgrade: HTTP/2 frames of any kind. The real attach code on a socket pair,
+ * with a core that has three requests for it. Whatever comes: no crash, each request is told its end at most
+ * once, and nothing is left when all is over.
  */
 #include "attach/attach.h"
 #include "core/port.h"
@@ -101,12 +101,14 @@ static void turn(struct io_loop *loop, struct core *core, int fd) {
         if (a.kind == CORE_FAIL) a.requester->ops->fail(a.requester, &a.why);
     }
     io_loop_flush(loop);
-    while (recv(fd, sink, sizeof(sink), MSG_DONTWAIT) > 0) {}
+    while (recv(fd, sink, sizeof(sink), MSG_DONTWAIT) > 0) {
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char upgrade[] = "GET /.well-known/ptth/http%3A%2F%2Fs/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
-                                  "Upgrade: ptth\r\nALPN: h2\r\n\r\n";
+    static const char upgrade[] =
+        "GET /.well-known/ptth/http%3A%2F%2Fs/ HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n"
+        "Upgrade: ptth\r\nALPN: h2\r\n\r\n";
     if (size > 65536) return 0;
     signal(SIGPIPE, SIG_IGN);
     int messages = 0;
@@ -161,7 +163,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     attach_close(attach);
     struct core_action a;
-    while (core_next_action(core, &a)) {}
+    while (core_next_action(core, &a)) {
+    }
     CHECK(core_idle(core));
     CHECK(messages == 0);
     io_loop_fini(&loop);
