@@ -7,7 +7,7 @@ SEED ?= 1
 STEPS ?= 1000000
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test bench-core lint fmt asan fuzz sim install docs clean help
+.PHONY: all demo test bench bench-core lint fmt asan fuzz sim install docs clean help
 
 all: $(BUILD)/build.ninja ## build everything
 	@$(NINJA)
@@ -49,6 +49,12 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (60) under ASan and UBSan
 
 sim: all ## the simulator: make sim SEED=7 STEPS=1000000
 	@$(BUILD)/test/sim/sim --seed $(SEED) --steps $(STEPS)
+
+bench: ## weir beside nginx and HAProxy; writes docs/benchmarks.md
+	@tools/setup bench
+	@test -f build-release/build.ninja || meson setup build-release -Dbuildtype=release >/dev/null
+	@ninja -C build-release
+	@bench/compare.py --build build-release
 
 bench-core: all ## cost per dispatch by queue length and workers
 	@$(BUILD)/bench/bench_core

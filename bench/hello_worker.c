@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker that benchmarks measure with: service hello, answers "hello". hello_worker ADDR SLOTS */
+#include <stdio.h>
+#include <stdlib.h>
+#include <weir.h>
+
+static int hello(weir_job *job, void *arg) {
+    (void)arg;
+    return weir_reply(job, 200, "text/plain", "hello", 5);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) {
+        fprintf(stderr, "usage: hello_worker ADDR SLOTS\n");
+        return 2;
+    }
+    weir_worker_options options = {.hub = argv[1], .slots = (unsigned)strtoul(argv[2], NULL, 10)};
+    weir_worker *w = weir_worker_new(&options);
+    if (!w || weir_worker_offer(w, "hello", hello, NULL) != 0) return 1;
+    int err = weir_worker_run(w);
+    weir_worker_free(&w);
+    return err == 0 ? 0 : 1;
+}
