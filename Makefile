@@ -50,11 +50,13 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (60) under ASan and UBSan
 sim: all ## the simulator: make sim SEED=7 STEPS=1000000
 	@$(BUILD)/test/sim/sim --seed $(SEED) --steps $(STEPS)
 
-bench: ## weir beside nginx and HAProxy; writes docs/benchmarks.md
+bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@tools/setup bench
-	@test -f build-release/build.ninja || meson setup build-release -Dbuildtype=release >/dev/null
+	@test -f build-release/build.ninja || meson setup build-release -Dbuildtype=release -Db_lto=true >/dev/null
 	@ninja -C build-release
 	@bench/compare.py --build build-release
+	@bench/primes.py --build build-release
+	@bench/memory.py --build build-release
 
 bench-core: all ## cost per dispatch by queue length and workers
 	@$(BUILD)/bench/bench_core

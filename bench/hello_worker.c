@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The worker that benchmarks measure with: service hello, answers "hello". hello_worker ADDR SLOTS */
+/* The worker that benchmarks measure with: hello answers at once, hold when its client has left.
+ * hello_worker ADDR SLOTS */
 #include <stdio.h>
 #include <stdlib.h>
 #include <weir.h>
@@ -9,6 +10,12 @@ static int hello(weir_job *job, void *arg) {
     return weir_reply(job, 200, "text/plain", "hello", 5);
 }
 
+static int hold(weir_job *job, void *arg) {
+    (void)arg;
+    while (weir_job_wait(job, 60000) == 0) continue;
+    return weir_reply(job, 204, NULL, NULL, 0);
+}
+
 int main(int argc, char **argv) {
     if (argc != 3) {
         fprintf(stderr, "usage: hello_worker ADDR SLOTS\n");
@@ -16,7 +23,9 @@ int main(int argc, char **argv) {
     }
     weir_worker_options options = {.hub = argv[1], .slots = (unsigned)strtoul(argv[2], NULL, 10)};
     weir_worker *w = weir_worker_new(&options);
-    if (!w || weir_worker_offer(w, "hello", hello, NULL) != 0) return 1;
+    if (!w || weir_worker_offer(w, "hello", hello, NULL) != 0 ||
+        weir_worker_offer(w, "hold", hold, NULL) != 0)
+        return 1;
     int err = weir_worker_run(w);
     weir_worker_free(&w);
     return err == 0 ? 0 : 1;

@@ -18,13 +18,13 @@
 #include "core/port.h"
 #include "weir/weir.h"
 #include <nghttp2/nghttp2.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum {
     H2_MAGIC = 0x68322d2d,
     H2_WRITE_AHEAD = 256 * 1024, /* output gathered before the socket has taken the last */
     H2_TABLE_SIZE = 16 * 1024,   /* HPACK's dynamic table */
+    H2_NAMES_EVERY = 4096,       /* jobs; see build_fields */
     H2_RUN_ROOM = 640            /* of an answer's head inside its run */
 };
 
@@ -36,7 +36,7 @@ struct h2 {
     struct list runs;     /* streams that are open */
     struct list unpinged; /* cancelled, their RST_STREAM may not have been sent yet */
     struct list pinged;   /* cancelled, waiting for the ACK of a PING; oldest first */
-    uint64_t ping_serial;
+    uint64_t ping_serial, jobs_sent;
     unsigned pings_missed;
     bool going_away;
 };
@@ -52,7 +52,7 @@ struct run {
     uint64_t ping;   /* of a cancelled one */
     int32_t stream;
     bool cancelled, head_done, ended;
-    char job_text[24], hop_text[12], attempt_text[12], deadline_text[24];
+    char job_text[SLICE_U64], hop_text[SLICE_U64], attempt_text[SLICE_U64], deadline_text[SLICE_U64];
     char room[H2_RUN_ROOM];
 };
 
@@ -86,24 +86,15 @@ static void add(struct fields *f, struct slice name, struct slice value, uint8_t
     };
 }
 
-static struct slice number(char *text, size_t size, uint64_t value) {
-    return (struct slice){text, (size_t)snprintf(text, size, "%llu", (unsigned long long)value)};
-}
-
-/* Values that differ from job to job would only push the others out of HPACK's table. */
-static uint8_t indexing(enum head_name id) {
-    switch (id) {
-    case HEAD_X_REQUEST_ID:
-    case HEAD_TRACEPARENT:
-    case HEAD_IDEMPOTENCY_KEY:
-        return NGHTTP2_NV_FLAG_NO_INDEX;
-    default:
-        return 0;
-    }
+static bool differs_by_job(enum head_name id) {
+    return id == HEAD_X_REQUEST_ID || id == HEAD_TRACEPARENT || id == HEAD_IDEMPOTENCY_KEY;
 }
 
 static void build_fields(struct run *r, const struct core_action *job, uint64_t now, struct fields *f) {
     const struct http_head *head = &r->exchange.message->head;
+    /* Values that differ from job to job would only push the others out of HPACK's table. But now and then
+       one goes in, so that their names are found there. */
+    uint8_t once = r->h2->jobs_sent++ % H2_NAMES_EVERY == 0 ? 0 : NGHTTP2_NV_FLAG_NO_INDEX;
     f->count = 0;
     add(f, SLICE(":method"), head->method, 0);
     add(f, SLICE(":scheme"), SLICE("http"), 0);
@@ -112,17 +103,16 @@ static void build_fields(struct run *r, const struct core_action *job, uint64_t 
     add(f, SLICE(":path"), head->target, 0);
     for (unsigned i = 0; i < head->count; i++) {
         const struct head_field *field = &head->fields[i];
-        if (field->id != HEAD_HOST) add(f, field_name(field), field_value(field), indexing(field->id));
+        if (field->id != HEAD_HOST)
+            add(f, field_name(field), field_value(field), differs_by_job(field->id) ? once : 0);
     }
-    size_t n = (size_t)snprintf(r->job_text, sizeof(r->job_text), "%llx", (unsigned long long)job->job);
-    add(f, SLICE("weir-job"), (struct slice){r->job_text, n}, NGHTTP2_NV_FLAG_NO_INDEX);
+    add(f, SLICE("weir-job"), slice_from_hex(r->job_text, job->job), once);
     add(f, SLICE("weir-service"), job->service, 0);
-    add(f, SLICE("weir-hop"), number(r->hop_text, sizeof(r->hop_text), job->hop), 0);
-    add(f, SLICE("weir-attempt"), number(r->attempt_text, sizeof(r->attempt_text), job->attempt), 0);
+    add(f, SLICE("weir-hop"), slice_from_u64(r->hop_text, job->hop), 0);
+    add(f, SLICE("weir-attempt"), slice_from_u64(r->attempt_text, job->attempt), 0);
     if (job->deadline == 0) return;
     uint64_t left = job->deadline > now ? (job->deadline - now) / 1000 : 0;
-    add(f, SLICE("weir-deadline-ms"), number(r->deadline_text, sizeof(r->deadline_text), left),
-        NGHTTP2_NV_FLAG_NO_INDEX);
+    add(f, SLICE("weir-deadline-ms"), slice_from_u64(r->deadline_text, left), once);
 }
 
 static ssize_t read_body(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t length,

@@ -190,6 +190,7 @@ struct link *link_new(struct attach *a, bool is_unix) {
         return NULL;
     }
     l->magic = LINK_MAGIC;
+    l->stream.first = true;
     l->attach = a;
     l->opened_us = io_now_us(a->config.loop);
     snprintf(l->name, sizeof(l->name), "(not yet known)");

@@ -56,6 +56,24 @@ bool slice_u64(struct slice s, uint64_t *ret_value) {
     return true;
 }
 
+struct slice slice_from_u64(char text[static SLICE_U64], uint64_t value) {
+    char digits[SLICE_U64];
+    size_t n = 0;
+    do digits[SLICE_U64 - ++n] = (char)('0' + value % 10);
+    while (value /= 10);
+    memcpy(text, digits + SLICE_U64 - n, n);
+    return (struct slice){text, n};
+}
+
+struct slice slice_from_hex(char text[static SLICE_U64], uint64_t value) {
+    char digits[SLICE_U64];
+    size_t n = 0;
+    do digits[SLICE_U64 - ++n] = "0123456789abcdef"[value % 16];
+    while (value /= 16);
+    memcpy(text, digits + SLICE_U64 - n, n);
+    return (struct slice){text, n};
+}
+
 struct unit {
     const char *name;
     uint64_t factor;

@@ -4,7 +4,6 @@
 #include "edge/conn.h"
 #include "weir/weir.h"
 #include "wire/problem.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -57,16 +56,17 @@ static void put_field(struct buffer *out, struct slice name, struct slice value)
 }
 
 static void put_number(struct buffer *out, struct slice name, uint64_t value) {
-    char text[24];
-    put_field(out, name,
-              (struct slice){text, (size_t)snprintf(text, sizeof(text), "%llu", (unsigned long long)value)});
+    char text[SLICE_U64];
+    put_field(out, name, slice_from_u64(text, value));
 }
 
 static void put_status_line(struct ask *a, struct buffer *out, unsigned status) {
-    const char *reason = status_text(status);
-    char text[80];
-    int n = snprintf(text, sizeof(text), "HTTP/1.%d %u %s\r\n", a->http10 ? 0 : 1, status, reason);
-    put(out, (struct slice){text, (size_t)n});
+    char text[SLICE_U64];
+    put(out, a->http10 ? SLICE("HTTP/1.0 ") : SLICE("HTTP/1.1 "));
+    put(out, slice_from_u64(text, status));
+    put(out, SLICE(" "));
+    put(out, slice_of(status_text(status)));
+    put(out, SLICE("\r\n"));
 }
 
 /* The Origin of the request, if the configuration allows it. */

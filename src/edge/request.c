@@ -3,7 +3,6 @@
 #include "base/random.h"
 #include "edge/conn.h"
 #include "weir/weir.h"
-#include <stdio.h>
 
 static const char hex[] = "0123456789abcdef";
 
@@ -92,17 +91,20 @@ static struct slice client_address(struct conn *c) {
     return colon ? (struct slice){peer.p, (size_t)(colon - peer.p)} : SLICE("unknown");
 }
 
-static int add_text(struct message *m, enum head_name id, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static int add_text(struct message *m, enum head_name id, const char *format, ...) {
-    char text[600];
-    va_list args;
-    va_start(args, format);
-    int n = vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    if (n < 0 || (size_t)n >= sizeof(text)) return WEIR_EHEADTOOBIG;
-    struct slice kept = arena_copy(&m->arena, (struct slice){text, (size_t)n});
-    return kept.p ? head_add(&m->head, &m->arena, id, kept) : WEIR_ENOMEM;
+/* Forwarded: for=IP;proto=http, and X-Forwarded-For: IP, which is a part of the same bytes. */
+static int add_address(struct message *m, struct slice ip) {
+    static const char before[] = "for=", after[] = ";proto=http";
+    bool v6 = ip.p[0] == '['; /* RFC 7239 6: in quotes */
+    char *text = arena_bytes(&m->arena, sizeof(before) + ip.n + sizeof(after)), *at = text;
+    if (!text) return WEIR_ENOMEM;
+    at = mempcpy(at, before, sizeof(before) - 1);
+    if (v6) *at++ = '"';
+    struct slice bare = v6 ? (struct slice){at + 1, ip.n - 2} : (struct slice){at, ip.n};
+    at = mempcpy(at, ip.p, ip.n);
+    if (v6) *at++ = '"';
+    at = mempcpy(at, after, sizeof(after) - 1);
+    int err = head_add(&m->head, &m->arena, HEAD_FORWARDED, (struct slice){text, (size_t)(at - text)});
+    return err ? err : head_add(&m->head, &m->arena, HEAD_X_FORWARDED_FOR, bare);
 }
 
 /* RFC 7239 and the older X-Forwarded-* fields. */
@@ -117,12 +119,7 @@ static int forwarded(struct ask *a) {
     head_remove(head, HEAD_X_FORWARDED_PROTO);
     head_remove(head, HEAD_X_FORWARDED_HOST);
     struct slice ip = client_address(a->conn), host = head_get(head, HEAD_HOST);
-    bool v6 = ip.p[0] == '[';
-    int err =
-        add_text(m, HEAD_FORWARDED, "for=%s%.*s%s;proto=http", v6 ? "\"" : "", SLICE_ARG(ip), v6 ? "\"" : "");
-    struct slice bare = v6 ? (struct slice){ip.p + 1, ip.n - 2} : ip;
-    struct slice kept = arena_copy(&m->arena, bare);
-    if (err == 0) err = kept.p ? head_add(head, &m->arena, HEAD_X_FORWARDED_FOR, kept) : WEIR_ENOMEM;
+    int err = add_address(m, ip);
     if (err == 0) err = head_add(head, &m->arena, HEAD_X_FORWARDED_PROTO, SLICE("http"));
     if (err == 0 && host.p) err = head_add(head, &m->arena, HEAD_X_FORWARDED_HOST, host);
     return err;

@@ -72,10 +72,9 @@ static json_t *jobs(const struct hub *h, uint64_t now) {
     struct core_job_view v;
     size_t shown = 0;
     for (uint32_t cursor = 0; shown < JOBS_SHOWN && core_job_next(h->core, &cursor, &v); shown++) {
-        char id[24];
-        int n = snprintf(id, sizeof(id), "%llx", (unsigned long long)v.job);
+        char id[SLICE_U64];
         json_array_append_new(list, json_pack("{s:o,s:o,s:o,s:s,s:i,s:i,s:i,s:f}", "job",
-                                              text((struct slice){id, (size_t)n}), "service", text(v.service),
+                                              text(slice_from_hex(id, v.job)), "service", text(v.service),
                                               "worker", worker_name(h, v.worker), "state", states[v.state],
                                               "hop", (int)v.hop, "attempt", (int)v.attempt, "priority",
                                               (int)v.priority, "age_ms", (double)(now - v.queued_at) / 1000));

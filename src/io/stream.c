@@ -109,7 +109,11 @@ size_t stream_pending(const struct stream *s) {
 }
 
 void stream_dirty(struct stream *s) {
-    if (!s->closing && list_empty(&s->dirty)) list_push_back(&s->loop->dirty, &s->dirty);
+    if (s->closing || !list_empty(&s->dirty)) return;
+    if (s->first)
+        list_push_front(&s->loop->dirty, &s->dirty);
+    else
+        list_push_back(&s->loop->dirty, &s->dirty);
 }
 
 static void fail(struct stream *s) {

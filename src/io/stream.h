@@ -77,6 +77,8 @@ struct stream {
     struct stream_write *writing; /* an unfinished write, or NULL */
     uint64_t linger_until_us;
     bool reading, closing, close_after_write, broken;
+    bool first; /* set by the owner: written before the turn's other streams, so that its peer works meanwhile
+                 */
 };
 
 /* An address: "HOST:PORT" (HOST may be empty, an IPv4 address, [IPv6] or a name) or "unix:PATH". */

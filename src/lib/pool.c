@@ -8,7 +8,7 @@
  * take long (by the moving average of their service) does it wake others.
  *
  * A wrong guess costs at most a millisecond: while jobs run, one follower, the guard, looks that often, and
- * takes over what nobody does: leading, jobs, output. With nothing going on it sleeps too.
+ * takes over what nobody does: leading, jobs, output. With nothing going on for a millisecond it sleeps too.
  */
 #include "base/assert.h"
 #include "base/clock.h"
@@ -210,8 +210,9 @@ static void wait_a_moment(struct weir_worker *w) {
 
 static void guard(struct weir_worker *w) {
     w->guarded = true;
+    bool quiet = false;
     while (!w->quit && !w->guard_called) {
-        if (w->leading && w->ready_count == 0) {
+        if (quiet && w->leading && w->ready_count == 0) {
             w->guard_parked = true;
             pthread_cond_wait(&w->guard, &w->lock);
             w->guard_parked = false;
@@ -219,8 +220,9 @@ static void guard(struct weir_worker *w) {
         }
         unsigned seen = w->activity;
         wait_a_moment(w);
+        quiet = w->activity == seen;
         /* Somebody has been at the same job all this time, and nobody leads, or jobs wait. */
-        if (w->activity == seen && (!w->leading || w->ready_count > 0)) break;
+        if (quiet && (!w->leading || w->ready_count > 0)) break;
     }
     w->guard_called = w->guarded = false;
     if (w->ready_count > 1) wake_followers(w, w->ready_count - 1);

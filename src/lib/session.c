@@ -9,7 +9,6 @@
  */
 #include "base/assert.h"
 #include "lib/worker.h"
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { TABLE_SIZE = 16 * 1024 };
@@ -178,14 +177,11 @@ int session_begin_answer(struct weir_job *job) {
     if (!l || !l->session) return WEIR_ECANCELLED;
     nghttp2_nv nv[256 + 2];
     size_t count = 0;
-    int n = snprintf(job->status_text, sizeof(job->status_text), "%u", job->answer.status);
-    add(&nv[count++], SLICE(":status"), (struct slice){job->status_text, (size_t)n});
+    add(&nv[count++], SLICE(":status"), slice_from_u64(job->status_text, job->answer.status));
     for (unsigned i = 0; i < job->answer.count; i++)
         add(&nv[count++], field_name(&job->answer.fields[i]), field_value(&job->answer.fields[i]));
-    if (job->length_known) {
-        n = snprintf(job->length_text, sizeof(job->length_text), "%zu", buffer_size(&job->out));
-        add(&nv[count++], SLICE("content-length"), (struct slice){job->length_text, (size_t)n});
-    }
+    if (job->length_known)
+        add(&nv[count++], SLICE("content-length"), slice_from_u64(job->length_text, buffer_size(&job->out)));
     bool no_body = job->ended && buffer_size(&job->out) == 0;
     if (slice_eq(job->head.method, SLICE("HEAD"))) {
         no_body = true;

@@ -104,7 +104,7 @@ struct weir_job {
     struct http_head answer;
     struct buffer out;
     bool answered, begun, streaming, ended, length_known;
-    char status_text[8], length_text[24];
+    char status_text[SLICE_U64], length_text[SLICE_U64];
     char room[1024];
 };
 

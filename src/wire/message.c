@@ -3,7 +3,6 @@
    them. One thread. */
 #include "wire/message.h"
 #include "weir/weir.h"
-#include <stdio.h>
 #include <stdlib.h>
 
 enum { MESSAGE_SIZE = 1008 }; /* with malloc's own word, a multiple of 16 below 1 KiB */
@@ -72,9 +71,8 @@ static int set_length(struct message *m, const struct http_head *answer, const s
     else if (answer->has_length)
         h->has_length = true, h->content_length = answer->content_length;
     if (!h->has_length) return 0;
-    char digits[24];
-    int n = snprintf(digits, sizeof digits, "%llu", (unsigned long long)h->content_length);
-    struct slice value = arena_copy(&m->arena, (struct slice){digits, (size_t)n});
+    char digits[SLICE_U64];
+    struct slice value = arena_copy(&m->arena, slice_from_u64(digits, h->content_length));
     return value.p ? head_add(h, &m->arena, HEAD_CONTENT_LENGTH, value) : WEIR_ENOMEM;
 }
 

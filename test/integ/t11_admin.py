@@ -102,8 +102,9 @@ class Admin(Case):
             self.assertEqual((job["service"], job["hop"], job["priority"]), ("sleep", 0, 5))
         self.assertEqual(sorted(j["state"] for j in status["jobs"]), ["queued", "running", "running"])
         running = {str(j["job"]) for j in status["jobs"] if j["state"] == "running"}
-        started = {line[1] for line in self.logged("started") if line[3] == "sleep"}
-        self.assertEqual(running, started)  # the ids are those that the workers see (Weir-Job)
+        started = lambda: {line[1] for line in self.logged("started") if line[3] == "sleep"}
+        wait_until(lambda: len(started()) == 2, what="both handlers have begun")
+        self.assertEqual(running, started())  # the ids are those that the workers see (Weir-Job)
 
     def test_status_names_need_no_trust(self):
         """Names of workers come from outside: they must come out as valid JSON and Prometheus labels."""

@@ -5,10 +5,11 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 
-from weirtest import Case, main, request_bytes
+from weirtest import Case, main, request_bytes, wait_until
 from weirtest.hub import weir_binary
 
 
@@ -207,6 +208,22 @@ class Commands(Case):
         p = self.weir("demo", "primes", "20000")
         self.assertRegex(re.sub(r"[, ]", "", p.stdout), r"2262")  # primes below 20,000
         self.assertNotIn("\x1b", p.stdout)
+
+    def test_demo_serve(self):
+        """The curl line that it prints works; ab asks 1,000 times; SIGINT ends all that it started."""
+        demo = self.start("demo", [weir_binary(), "demo", "primes", "--serve", "--port", "0"])
+        curl = wait_until(lambda: re.search(r"curl '(http://\S+possible_prime=32416190071)'", demo.stdout()), 20,
+                          "the curl line")
+        url = curl[1]
+        p = subprocess.run(["curl", "-sS", url], capture_output=True, text=True, timeout=20)
+        self.assertEqual((p.stdout, p.stderr), ("32416190071 is prime\n", ""))
+        p = subprocess.run(["ab", "-q", "-k", "-n", "1000", "-c", "8", url], capture_output=True, text=True, timeout=120)
+        self.assertRegex(p.stdout, r"Complete requests:\s+1000\b")
+        self.assertRegex(p.stdout, r"Failed requests:\s+0\b")
+        self.assertNotIn("Non-2xx", p.stdout)
+        demo.signal(signal.SIGINT)
+        self.assertEqual(demo.wait(20), 0)
+        self.assertEqual(subprocess.run(["curl", "-s", url], timeout=20).returncode, 7)  # refused
 
 
 if __name__ == "__main__":

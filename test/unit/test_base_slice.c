@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -175,10 +176,24 @@ static void percent(void **state) {
     }
 }
 
+static void writing_numbers(void **state) {
+    (void)state;
+    static const uint64_t values[] = {0,         1, 9, 10, 99, 100, 255, 256, 4294967295u, UINT64_MAX - 1,
+                                      UINT64_MAX};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        char text[SLICE_U64], expected[32];
+        snprintf(expected, sizeof expected, "%llu", (unsigned long long)values[i]);
+        assert_true(slice_eq(slice_from_u64(text, values[i]), slice_of(expected)));
+        snprintf(expected, sizeof expected, "%llx", (unsigned long long)values[i]);
+        assert_true(slice_eq(slice_from_hex(text, values[i]), slice_of(expected)));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equality), cmocka_unit_test(trimming), cmocka_unit_test(walking),
-        cmocka_unit_test(numbers),  cmocka_unit_test(units),    cmocka_unit_test(percent),
+        cmocka_unit_test(equality),        cmocka_unit_test(trimming), cmocka_unit_test(walking),
+        cmocka_unit_test(numbers),         cmocka_unit_test(units),    cmocka_unit_test(percent),
+        cmocka_unit_test(writing_numbers),
     };
     return cmocka_run_group_tests_name("base/slice", tests, NULL, NULL);
 }
