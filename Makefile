@@ -57,6 +57,7 @@ bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@bench/compare.py --build build-release
 	@bench/primes.py --build build-release
 	@bench/memory.py --build build-release
+	@bench/core.py --build build-release
 
 bench-core: all ## cost per dispatch by queue length and workers
 	@$(BUILD)/bench/bench_core

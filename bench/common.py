@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: processes that are stopped by pid, wrk, and the sections of docs/benchmarks.md."""
+import argparse
 import os
 import pathlib
 import platform
@@ -14,6 +15,17 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
 TICK = os.sysconf("SC_CLK_TCK")
+
+
+def arguments(doc, **options):
+    """The command line: --build and these numbers, with their defaults; build as a whole path."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--build", default="build-release")
+    for name, default in options.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    args.build = str(pathlib.Path(args.build).resolve())
+    return args
 
 
 def free_port():

@@ -6,12 +6,11 @@
 
 Ratios are taken within a round and their median is told, so that what else the machine does hits both alike.
 """
-import argparse
 import pathlib
 import statistics
 import subprocess
 
-from common import (Contestant, answers, connects, free_port, hub, machine, until, version, wrk, write_section)
+from common import Contestant, answers, arguments, connects, free_port, hub, machine, until, version, wrk, write_section
 
 SLOTS = (1, 4, 16, 64)
 
@@ -118,12 +117,8 @@ def table(results, rounds, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", default="build-release")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    args = parser.parse_args()
-    build = str(pathlib.Path(args.build).resolve())
+    args = arguments(__doc__, rounds=5, seconds=4)
+    build = args.build
     makers = [lambda: alone(build)]
     for kind in ("unix", "tcp"):
         makers.append(lambda kind=kind: nginx(build, kind))

@@ -7,7 +7,6 @@
 RSS of the hub: after a warm-up, with N kept connections that have each been answered once, and with a small
 request of each of them queued behind a worker that is busy.
 """
-import argparse
 import pathlib
 import resource
 import select
@@ -15,7 +14,7 @@ import socket
 import statistics
 import time
 
-from common import Contestant, hub, machine, until, write_section
+from common import Contestant, arguments, hub, machine, until, write_section
 
 PAGE_SIZE = resource.getpagesize()
 REQUEST = b"GET /%s HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n"
@@ -89,14 +88,10 @@ def measure(build, n):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", default="build-release")
-    parser.add_argument("--connections", type=int, default=10000)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    build, n = str(pathlib.Path(args.build).resolve()), args.connections
+    args = arguments(__doc__, rounds=5, connections=10000)
+    n = args.connections
     resource.setrlimit(resource.RLIMIT_NOFILE, (n + 200, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    runs = [measure(build, n) for _ in range(args.rounds)]
+    runs = [measure(args.build, n) for _ in range(args.rounds)]
     idle, kept, waiting = zip(*runs)
     spread = lambda v: f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})"
     text = "\n".join([

@@ -6,13 +6,11 @@
 
 `weir demo primes --serve --workers 2`: a hub, two worker processes that parse, two that divide.
 """
-import argparse
-import pathlib
 import re
 import statistics
 import subprocess
 
-from common import Contestant, answers, free_port, machine, until, wrk, write_section
+from common import Contestant, answers, arguments, free_port, machine, until, wrk, write_section
 
 LARGE, SMALL = 32416190071, 1009
 
@@ -39,13 +37,8 @@ def measure(build, seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", default="build-release")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    args = parser.parse_args()
-    build = str(pathlib.Path(args.build).resolve())
-    runs = [measure(build, args.seconds) for _ in range(args.rounds)]
+    args = arguments(__doc__, rounds=5, seconds=4)
+    runs = [measure(args.build, args.seconds) for _ in range(args.rounds)]
 
     def row(load, results, before):
         rates = [r["rate"] for r in results]
