@@ -4,8 +4,8 @@
  *
  * The leader waits for the sockets and reads. Then it gives up its role and runs what it has read itself: as
  * long as handlers are quick, one thread reads, runs and answers a whole batch without waking any other, and
- * the answers go out in one write when it becomes leader again. Only when the jobs that wait are expected to
- * take long (by the moving average of their service) does it wake others.
+ * a few answers go out in one write. Only when the jobs that wait are expected to take long (by the moving
+ * average of their service) does it wake others.
  *
  * A wrong guess costs at most a millisecond: while jobs run, one follower, the guard, looks that often, and
  * takes over what nobody does: leading, jobs, output. With nothing going on for a millisecond it sleeps too.
@@ -21,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { QUICK_US = 100, KNOWN_RUNS = 8, GUARD_NS = 1000 * 1000, LOOK_US = 50, HOT_US = 100 };
+/* WRITE_AFTER: answers after which the hub may begin with them while the rest of the batch runs. */
+enum { QUICK_US = 100, WRITE_AFTER = 4, KNOWN_RUNS = 8, GUARD_NS = 1000 * 1000, LOOK_US = 50, HOT_US = 100 };
 
 static uint64_t now_us(void) {
     return clock_mono_ns() / 1000;
@@ -89,7 +90,7 @@ static void run_job(struct weir_worker *w) {
     bool others_lead = w->leading;
     if (slots_changed)
         flush_all(w);
-    else if (l && (took > QUICK_US || others_lead))
+    else if (l && (took > QUICK_US || others_lead || ++l->unsent >= WRITE_AFTER))
         uplink_flush(l);
     if (others_lead && (w->draining || !l)) worker_wake(w); /* it may have been the last */
 }

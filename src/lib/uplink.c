@@ -201,6 +201,7 @@ void uplink_step(struct uplink *l, short events, uint64_t now_ms) {
 }
 
 void uplink_flush(struct uplink *l) {
+    l->unsent = 0;
     if (l->fd < 0 || l->broken || l->state < UPLINK_UPGRADING) return;
     for (;;) {
         while (l->session && buffer_size(&l->out) < WORKER_WINDOW) {

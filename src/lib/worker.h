@@ -51,6 +51,7 @@ struct uplink {
     struct buffer out;
     struct list jobs;   /* that have a stream here */
     unsigned announced; /* MAX_CONCURRENT_STREAMS as last sent */
+    unsigned unsent;    /* answers since the last write */
     unsigned pings_missed, failures;
     uint64_t due_ms; /* next ping, or next try */
     bool given;      /* the fd came from the caller: no reconnect */
