@@ -109,9 +109,10 @@ def wrk(url, seconds):
     }
 
 
-def version(*argv):
-    out = subprocess.run(argv, capture_output=True, text=True)
-    return (out.stdout + out.stderr).strip().splitlines()[0]
+def version(program):
+    """ "nginx 1.22.1" """
+    out = subprocess.run([program, "-v"], capture_output=True, text=True)
+    return f"{program} {re.search(r'[0-9]+[.][0-9.]+', out.stdout + out.stderr)[0]}"
 
 
 def machine():

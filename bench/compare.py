@@ -16,7 +16,7 @@ SLOTS = (1, 4, 16, 64)
 
 
 def weir(build, kind, slots):
-    c = Contestant(f"weir, {kind}, {slots} slots")
+    c = Contestant(f"weir, {kind}, {slots} slot{'s' * (slots > 1)}")
     at = hub(build, c, "--admin", "off", workers=kind)
     c.start("worker", f"{build}/bench/hello_worker", at["workers"], str(slots))
     c.url = f"http://{at['listen']}/hello"
@@ -95,7 +95,7 @@ def run(make, seconds):
 
 def table(results, rounds, seconds):
     med = statistics.median
-    lines = [f"{machine()}; {version('nginx', '-v')}; {version('haproxy', '-v')}; {version('wrk', '-v')}. "
+    lines = [f"{machine()}; {version('nginx')}, {version('haproxy')}, {version('wrk')}. "
              f"{rounds} rounds of {seconds} s each, `wrk -t1 -c64 --latency`.",
              "Rates are medians with (lowest to highest); the ratio is the median of the rounds' ratios to nginx over the "
              "same kind of socket. CPU: seconds per 100,000 requests.", "",
@@ -110,7 +110,7 @@ def table(results, rounds, seconds):
                      f"{med(r['p50'] for r in runs):.2f} | {med(r['p99'] for r in runs):.2f} | "
                      f"{sum(r['errors'] for r in runs)} | {cpu('hub')} | {cpu('worker')} |")
     one = [r["rate"] for r in results["HAProxy, unix, maxconn 1"]]
-    ours = [r["rate"] for r in results["weir, unix, 1 slots"]]
+    ours = [r["rate"] for r in results["weir, unix, 1 slot"]]
     lines += ["", f"At one slot, beside the same queueing before one HTTP/1.1 connection (HAProxy maxconn 1): "
                   f"{med(a / b for a, b in zip(ours, one)):.2f} x."]
     return "\n".join(lines)

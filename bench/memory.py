@@ -14,7 +14,7 @@ import socket
 import statistics
 import time
 
-from common import Contestant, arguments, hub, machine, until, write_section
+from common import Contestant, answers, arguments, hub, machine, until, write_section
 
 PAGE_SIZE = resource.getpagesize()
 REQUEST = b"GET /%s HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\n\r\n"
@@ -66,6 +66,7 @@ def measure(build, n):
         c.start("worker", f"{build}/bench/hello_worker", at["workers"], "1")
         host, port = at["listen"].rsplit(":", 1)
         address, process = (host, int(port)), c.processes["hub"]
+        until(lambda: answers(f"http://{at['listen']}/hello"), "the worker answers")
         with connect(address) as s:
             for _ in range(100):
                 ask(s)
