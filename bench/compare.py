@@ -23,6 +23,16 @@ def weir(build, kind, slots):
     return c
 
 
+def weir_h1(build, kind, slots):
+    """A worker by reverse HTTP/1.1, a connection for each slot."""
+    c = Contestant(f"weir, {kind}, {slots} connections of HTTP/1.1")
+    at = hub(build, c, "--admin", "off", workers=kind)
+    where = at["workers"] if kind == "unix" else at["workers"].rsplit(":", 1)[1]
+    c.start("worker", f"{build}/bench/hello_server", where, str(slots))
+    c.url = f"http://{at['listen']}/hello"
+    return c
+
+
 def upstream(build, c, kind):
     server = c.start("worker", f"{build}/bench/hello_server", f"unix:{c.dir}/up" if kind == "unix" else "0",
                      stdout=subprocess.PIPE, text=True)
@@ -123,6 +133,7 @@ def main():
     for kind in ("unix", "tcp"):
         makers.append(lambda kind=kind: nginx(build, kind))
         makers += [lambda kind=kind, n=n: weir(build, kind, n) for n in SLOTS]
+        makers.append(lambda kind=kind: weir_h1(build, kind, 64))
         makers.append(lambda kind=kind: haproxy(build, kind, False))
     makers.append(lambda: haproxy(build, "unix", True))
     results = {}

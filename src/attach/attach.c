@@ -26,6 +26,8 @@ int attach_new(const struct attach_config *config, struct attach **ret) {
     if (!a) return WEIR_ENOMEM;
     a->config = *config;
     list_init(&a->links);
+    list_init(&a->quiet);
+    list_init(&a->groups);
     uv_timer_init(&config->loop->uv, &a->timer);
     a->timer.data = a;
     a->timer_open = true;
@@ -36,40 +38,75 @@ int attach_new(const struct attach_config *config, struct attach **ret) {
     return 0;
 }
 
-/* A silent TCP peer is noticed by the heartbeat; the kernel's own limits are the net below it. */
+/* A TCP peer that is silent is noticed by the heartbeat of its protocol, where there is one; the kernel's own
+   limits are the net below it: probes on a connection that waits, a time-out for what is not acknowledged. */
 static void harden_tcp(struct link *l) {
     uv_os_fd_t fd;
     if (uv_fileno(&l->stream.u.handle, &fd) != 0) return;
     struct attach_config *c = &l->attach->config;
     unsigned ms = (unsigned)(c->heartbeat_us / 1000) * (c->heartbeat_missed + 1);
+    int s = (int)(c->heartbeat_us / 1000000), missed = (int)c->heartbeat_missed, on = 1;
+    if (s == 0) s = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &s, sizeof(s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &s, sizeof(s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &missed, sizeof(missed));
 }
 
 static struct stream *on_accept(struct listener *listener, void *ctx) {
-    struct attach *a = ctx;
+    struct door *d = ctx;
+    struct attach *a = d->attach;
     if (a->draining || a->stats.links >= a->config.max_links) return NULL;
     struct link *l = link_new(a, strncmp(listener_address(listener), "unix:", 5) == 0);
-    return l ? &l->stream : NULL;
+    if (!l) return NULL;
+    l->door = d;
+    return &l->stream;
 }
 
 static void on_accept_done(struct stream *s) {
     struct link *l = CONTAINER_OF(s, struct link, stream);
     if (s->u.handle.type == UV_TCP) harden_tcp(l);
+    link_accepted(l);
 }
 
-int attach_listen(struct attach *a, const char *address, const char **ret_text) {
-    struct listener **more = realloc(a->listeners, (a->listener_count + 1) * sizeof(*more));
+static void door_free(struct door *d) {
+    if (d->listener) listener_close(&d->listener);
+    free(d->service);
+    free(d);
+}
+
+static struct door *door_new(struct attach *a, const char *service) {
+    struct door *d = calloc(1, sizeof(*d));
+    if (!d) return NULL;
+    d->attach = a;
+    if (service && !(d->service = strdup(service))) {
+        free(d);
+        return NULL;
+    }
+    return d;
+}
+
+int attach_listen(struct attach *a, const char *address, const char *service, const char **ret_text) {
+    struct door **more = realloc(a->doors, (a->door_count + 1) * sizeof(*more));
     if (!more) return WEIR_ENOMEM;
-    a->listeners = more;
-    int err = listener_open(a->config.loop, address, on_accept, a, &more[a->listener_count], ret_text);
-    if (err != 0) return err;
-    listener_on_accepted(more[a->listener_count], on_accept_done);
-    a->listener_count++;
+    a->doors = more;
+    struct door *d = door_new(a, service);
+    if (!d) return WEIR_ENOMEM;
+    int err = listener_open(a->config.loop, address, on_accept, d, &d->listener, ret_text);
+    if (err != 0) {
+        door_free(d);
+        return err;
+    }
+    listener_on_accepted(d->listener, on_accept_done);
+    more[a->door_count++] = d;
     return 0;
 }
 
-const char *attach_address(const struct attach *a, size_t index) {
-    return index < a->listener_count ? listener_address(a->listeners[index]) : NULL;
+const char *attach_address(const struct attach *a, size_t index, const char **ret_service) {
+    if (index >= a->door_count) return NULL;
+    if (ret_service) *ret_service = a->doors[index]->service;
+    return listener_address(a->doors[index]->listener);
 }
 
 int attach_adopt(struct attach *a, int fd) {
@@ -83,22 +120,23 @@ int attach_adopt(struct attach *a, int fd) {
     return err;
 }
 
-static void close_listeners(struct attach *a) {
-    for (size_t i = 0; i < a->listener_count; i++) listener_close(&a->listeners[i]);
-    free(a->listeners);
-    a->listeners = NULL;
-    a->listener_count = 0;
+static void close_doors(struct attach *a) {
+    for (size_t i = 0; i < a->door_count; i++) door_free(a->doors[i]);
+    free(a->doors);
+    a->doors = NULL;
+    a->door_count = 0;
 }
 
 void attach_drain(struct attach *a) {
     a->draining = true;
-    close_listeners(a);
+    close_doors(a);
 }
 
 void attach_close(struct attach *a) {
     attach_drain(a);
     if (a->timer_open) uv_close((uv_handle_t *)&a->timer, NULL);
     a->timer_open = false;
+    list_splice_back(&a->links, &a->quiet);
     LIST_FOR (node, &a->links)
         link_close(CONTAINER_OF(node, struct link, node), LOG_DEBUG, "worker-closed", "the hub ends");
 }

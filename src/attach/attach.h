@@ -46,10 +46,11 @@ struct attach_stats {
 
 /* 0 or WEIR_ENOMEM. The config is copied, but not what it points to. */
 int attach_new(const struct attach_config *config, struct attach **ret);
-/* Listens for workers; several times for several addresses. As listener_open. */
-int attach_listen(struct attach *a, const char *address, const char **ret_text);
-/* The address of listener number index, NULL past the end. */
-const char *attach_address(const struct attach *a, size_t index);
+/* Listens for workers; several times for several addresses. service: NULL, or the one of workers that say
+   nothing on connect. As listener_open. */
+int attach_listen(struct attach *a, const char *address, const char *service, const char **ret_text);
+/* The address of listener number index, NULL past the end; *ret_service (may be NULL) as given. */
+const char *attach_address(const struct attach *a, size_t index, const char **ret_service);
 /* Takes over a connected unix socket as if it had been accepted. On failure fd stays the caller's. */
 int attach_adopt(struct attach *a, int fd);
 /* No new connections; links stay for what runs on them. */

@@ -2,6 +2,18 @@
 #include "attach/exchange.h"
 #include "weir/weir.h"
 
+unsigned job_fields(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][SLICE_U64],
+                    struct job_field ret[JOB_FIELDS]) {
+    ret[0] = (struct job_field){SLICE("weir-job"), slice_from_hex(text[0], job->job), true};
+    ret[1] = (struct job_field){SLICE("weir-service"), job->service, false};
+    ret[2] = (struct job_field){SLICE("weir-hop"), slice_from_u64(text[1], job->hop), false};
+    ret[3] = (struct job_field){SLICE("weir-attempt"), slice_from_u64(text[2], job->attempt), false};
+    if (job->deadline == 0) return 4;
+    uint64_t left = job->deadline > now ? (job->deadline - now) / 1000 : 0;
+    ret[4] = (struct job_field){SLICE("weir-deadline-ms"), slice_from_u64(text[3], left), true};
+    return 5;
+}
+
 void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send,
                     size_t buffered_body) {
     *x = (struct exchange){.core = core,

@@ -28,6 +28,16 @@ struct exchange {
     size_t buffered_body;
 };
 
+/* The fields that the hub adds to what a worker receives. */
+enum { JOB_FIELDS = 5, JOB_TEXTS = 4 };
+struct job_field {
+    struct slice name, value;
+    bool varies; /* from job to job */
+};
+/* Numbers are written into text, which must live as long as the values; returns how many fields there are. */
+unsigned job_fields(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][SLICE_U64],
+                    struct job_field ret[JOB_FIELDS]);
+
 /* Takes a reference on the message. */
 void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send,
                     size_t buffered_body);

@@ -52,7 +52,7 @@ struct run {
     uint64_t ping;   /* of a cancelled one */
     int32_t stream;
     bool cancelled, head_done, ended;
-    char job_text[SLICE_U64], hop_text[SLICE_U64], attempt_text[SLICE_U64], deadline_text[SLICE_U64];
+    char text[JOB_TEXTS][SLICE_U64];
     char room[H2_RUN_ROOM];
 };
 
@@ -106,13 +106,9 @@ static void build_fields(struct run *r, const struct core_action *job, uint64_t 
         if (field->id != HEAD_HOST)
             add(f, field_name(field), field_value(field), differs_by_job(field->id) ? once : 0);
     }
-    add(f, SLICE("weir-job"), slice_from_hex(r->job_text, job->job), once);
-    add(f, SLICE("weir-service"), job->service, 0);
-    add(f, SLICE("weir-hop"), slice_from_u64(r->hop_text, job->hop), 0);
-    add(f, SLICE("weir-attempt"), slice_from_u64(r->attempt_text, job->attempt), 0);
-    if (job->deadline == 0) return;
-    uint64_t left = job->deadline > now ? (job->deadline - now) / 1000 : 0;
-    add(f, SLICE("weir-deadline-ms"), slice_from_u64(r->deadline_text, left), once);
+    struct job_field own[JOB_FIELDS];
+    unsigned n = job_fields(job, now, r->text, own);
+    for (unsigned i = 0; i < n; i++) add(f, own[i].name, own[i].value, own[i].varies ? once : 0);
 }
 
 static ssize_t read_body(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t length,
@@ -381,6 +377,7 @@ static int write_frames(struct h2 *h) {
         if (n <= 0) return (int)n;
         if (buffer_append(stream_out(s), frames, (size_t)n) != 0) return NGHTTP2_ERR_NOMEM;
     }
+    if (!stream_blocked(s)) stream_dirty(s); /* go on after this write */
     return 0;
 }
 

@@ -4,6 +4,7 @@
  * (docs/protocol.md "Reverse HTTP", steps 1 and 2).
  */
 #include "attach/link.h"
+#include "attach/h1.h"
 #include "attach/h2.h"
 #include "base/assert.h"
 #include "weir/weir.h"
@@ -63,7 +64,24 @@ static int offer_all(struct link *l, struct slice services) {
     return err;
 }
 
-static int attach_worker(struct link *l, const struct ptth_offer *offer, const char **ret_why) {
+static int attach_h1(struct link *l, const struct ptth_offer *offer, const char **ret_why) {
+    char peer[64];
+    stream_peer(&l->stream, peer, sizeof(peer));
+    struct h1_offer o = {.worker = offer->worker.p ? offer->worker : slice_of(peer),
+                         .alone = !offer->worker.p,
+                         .services = offer->services,
+                         .labels = offer->labels,
+                         .level = LOG_INFO};
+    snprintf(l->name, sizeof(l->name), "%.*s", SLICE_ARG(o.worker));
+    int err = h1_join(l, &o);
+    if (err == 0) err = ptth_write_accept(stream_out(&l->stream));
+    if (err == 0) h1_start(l);
+    if (err == 0) stream_dirty(&l->stream);
+    *ret_why = weir_strerror(err);
+    return err;
+}
+
+static int attach_h2(struct link *l, const struct ptth_offer *offer, const char **ret_why) {
     struct attach *a = l->attach;
     char peer[64];
     stream_peer(&l->stream, peer, sizeof(peer));
@@ -76,9 +94,34 @@ static int attach_worker(struct link *l, const struct ptth_offer *offer, const c
     worker.port = port;
     if (err == 0) err = core_worker_attach(a->config.core, link_now(l), &worker, &l->worker);
     if (err == 0) err = offer_all(l, offer->services);
-    *ret_why = weir_strerror(err);
     if (err == 0) snprintf(l->name, sizeof(l->name), "%.*s", SLICE_ARG(worker.id));
+    if (err == 0) err = ptth_write_accept(stream_out(&l->stream));
+    if (err == 0) err = h2_start(l);
+    *ret_why = weir_strerror(err);
+    if (err == 0)
+        log_event(a->config.log, LOG_INFO, "worker-attached", "worker %s offers %.*s", l->name,
+                  SLICE_ARG(offer->services));
     return err;
+}
+
+/* A worker that says nothing on connect: those of one address are one worker. */
+static void attach_silent(struct link *l) {
+    char peer[64];
+    stream_peer(&l->stream, peer, sizeof(peer));
+    const char *colon = strrchr(peer, ':');
+    struct slice host = {peer, colon ? (size_t)(colon - peer) : strlen(peer)};
+    struct h1_offer o = {.worker = host, .services = slice_of(l->door->service), .level = LOG_DEBUG};
+    snprintf(l->name, sizeof(l->name), "%.*s", SLICE_ARG(host));
+    int err = h1_join(l, &o);
+    if (err == 0)
+        h1_start(l);
+    else
+        link_close(l, LOG_WARN, "worker-refused", weir_strerror(err));
+}
+
+void link_accepted(struct link *l) {
+    if (l->door && l->door->service) attach_silent(l);
+    l->door = NULL;
 }
 
 static int upgrade(struct link *l, struct slice text, struct arena *arena, const char **ret_why) {
@@ -96,19 +139,7 @@ static int upgrade(struct link *l, struct slice text, struct arena *arena, const
         *ret_why = "this token is not known";
         return WEIR_EFORBIDDEN;
     }
-    if (offer.protocol != PTTH_H2) {
-        *ret_why = "ALPN http/1.1 is not served here: use ALPN: h2";
-        return WEIR_EMETHOD;
-    }
-    err = attach_worker(l, &offer, ret_why);
-    if (err != 0) return err;
-    err = ptth_write_accept(stream_out(&l->stream));
-    if (err == 0) err = h2_start(l);
-    *ret_why = weir_strerror(err);
-    if (err == 0)
-        log_event(l->attach->config.log, LOG_INFO, "worker-attached", "worker %s offers %.*s", l->name,
-                  SLICE_ARG(offer.services));
-    return err;
+    return offer.protocol == PTTH_H2 ? attach_h2(l, &offer, ret_why) : attach_h1(l, &offer, ret_why);
 }
 
 static void on_upgrade_bytes(struct link *l, const char *bytes, size_t n) {
@@ -151,8 +182,11 @@ static void on_data(struct stream *s, const char *bytes, size_t n) {
 
 static void on_eof(struct stream *s, int err) {
     struct link *l = link_of(s);
+    if (l->protocol && l->protocol->end && err == 0) l->protocol->end(l);
+    if (l->closing) return;
     if (l->protocol)
-        link_close(l, LOG_INFO, "worker-gone", err ? "connection broke" : "connection closed");
+        link_close(l, l->protocol->grouped ? LOG_DEBUG : LOG_INFO, "worker-gone",
+                   err ? "connection broke" : "connection closed");
     else
         link_close(l, LOG_DEBUG, "worker-gone", "closed before the upgrade");
 }

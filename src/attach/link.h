@@ -19,8 +19,10 @@ struct link_protocol {
     void (*data)(struct link *l, const char *bytes, size_t n);
     void (*before_write)(struct link *l);
     void (*drained)(struct link *l);
-    void (*heartbeat)(struct link *l); /* once per heartbeat interval */
+    void (*heartbeat)(struct link *l); /* once per heartbeat interval, but not of quiet links */
+    void (*end)(struct link *l);       /* the worker has ended its sending; may be NULL; then comes stop */
     void (*stop)(struct link *l);      /* the connection is gone: jobs are lost, state is freed */
+    bool grouped; /* connections are parts of workers, which log their coming and going */
 };
 
 struct link {
@@ -28,6 +30,7 @@ struct link {
     struct stream stream;
     struct attach *attach;
     struct list node;
+    const struct door *door; /* by which it came; NULL: adopted. Valid until it has been accepted */
     const struct link_protocol *protocol; /* NULL: not upgraded yet */
     void *state;                          /* the protocol's */
     uint64_t worker;                      /* in the core; 0: none yet */
@@ -38,16 +41,26 @@ struct link {
     char name[128]; /* for the log */
 };
 
+/* A listener. */
+struct door {
+    struct attach *attach;
+    struct listener *listener;
+    char *service; /* of workers that say nothing on connect; NULL: they upgrade */
+};
+
 struct attach {
     struct attach_config config;
     struct attach_stats stats;
-    struct listener **listeners;
-    size_t listener_count;
-    struct list links;
+    struct door **doors;
+    size_t door_count;
+    struct list links, quiet; /* quiet: those that need no look at each heartbeat */
+    struct list groups;       /* workers of several connections: see h1.c */
     uv_timer_t timer;
     bool timer_open, draining;
 };
 
+/* The connection stands; a worker that says nothing on connect is attached by that. */
+void link_accepted(struct link *l);
 struct link *link_new(struct attach *a, bool is_unix);
 /* The worker has said or done something that ends the connection: logs why, closes. */
 void link_close(struct link *l, enum log_level level, const char *event, const char *why);

@@ -41,6 +41,7 @@ enum config_type {
     CONFIG_FIELD,     /* a header field's value; NULL: off */
     CONFIG_ORIGINS,   /* "*" or scheme://host[:port] */
     CONFIG_ROUTES,    /* name: path, value: service */
+    CONFIG_SILENT,    /* name: address, value: service */
     CONFIG_TOKENS,    /* name: whose, value: the secret */
     CONFIG_SERVICES,
     CONFIG_SIZE,     /* bytes */
@@ -57,6 +58,7 @@ enum config_type {
 #define CONFIG_C_FIELD char *
 #define CONFIG_C_ORIGINS struct config_list
 #define CONFIG_C_ROUTES struct config_pairs
+#define CONFIG_C_SILENT struct config_pairs
 #define CONFIG_C_TOKENS struct config_pairs
 #define CONFIG_C_SERVICES struct config_services
 #define CONFIG_C_SIZE uint64_t

@@ -161,18 +161,21 @@ static int pairs_add(struct config_pairs *p, struct slice name, struct slice val
     return 0;
 }
 
-/* PATH=SERVICE; a path may hold '=', a service's name may not. */
-static int route_add(struct config_pairs *to, struct slice text, char **ret_text) {
+/* PATH=SERVICE or ADDR=SERVICE; what stands first may hold '=', a service's name may not. */
+static int route_add(const struct config_key *key, struct config_pairs *to, struct slice text,
+                     char **ret_text) {
     const char *eq = text.n ? memrchr(text.p, '=', text.n) : NULL;
-    if (!eq) return config_fail(ret_text, "\"%.*s\" is not PATH=SERVICE", SLICE_ARG(text));
-    struct slice path = slice_trim((struct slice){text.p, (size_t)(eq - text.p)});
+    if (!eq) return config_fail(ret_text, "\"%.*s\" is not %s", SLICE_ARG(text), key->argument);
+    struct slice first = slice_trim((struct slice){text.p, (size_t)(eq - text.p)});
     struct slice service = slice_trim((struct slice){eq + 1, text.n - (size_t)(eq + 1 - text.p)});
     if (!text_is_service(service))
         return config_fail(ret_text, "\"%.*s\" is not a service's name", SLICE_ARG(service));
-    int err = pairs_add(to, path, service, ret_text);
+    int err = pairs_add(to, first, service, ret_text);
     if (err) return err;
     struct config_pair *added = &to->items[to->count - 1];
-    if ((err = check_path(added->name, ret_text))) {
+    err = key->type == CONFIG_ROUTES ? check_path(added->name, ret_text)
+                                     : check_text(CONFIG_ADDRESS, added->name, ret_text);
+    if (err) {
         free(added->name);
         free(added->value);
         to->count--;
@@ -206,8 +209,8 @@ static int pairs_parse(const struct config_key *key, struct config_pairs *to, co
                        char **ret_text) {
     for (struct slice rest = slice_of(text); rest.p;) {
         struct slice item = slice_next(&rest, ',');
-        int err =
-            key->type == CONFIG_ROUTES ? route_add(to, item, ret_text) : config_token_add(to, item, ret_text);
+        int err = key->type == CONFIG_TOKENS ? config_token_add(to, item, ret_text)
+                                             : route_add(key, to, item, ret_text);
         if (err) return err;
     }
     return 0;
@@ -344,6 +347,7 @@ int config_value_set(const struct config_key *key, void *base, const char *text,
     case CONFIG_ORIGINS:
         return set_list(key, field, text, replace, ret_text);
     case CONFIG_ROUTES:
+    case CONFIG_SILENT:
     case CONFIG_TOKENS:
         return set_pairs(key, field, text, replace, ret_text);
     case CONFIG_ADDRESS:
@@ -405,6 +409,7 @@ int config_value_print(const struct config_key *key, const void *base, struct bu
     case CONFIG_ORIGINS:
         return print_list(key, field, out);
     case CONFIG_ROUTES:
+    case CONFIG_SILENT:
     case CONFIG_TOKENS:
         return print_pairs(key, field, out);
     case CONFIG_BOOL:
@@ -435,6 +440,7 @@ void config_value_fini(const struct config_key *key, void *base) {
         list_fini(field);
         break;
     case CONFIG_ROUTES:
+    case CONFIG_SILENT:
     case CONFIG_TOKENS:
         config_pairs_fini(field);
         break;

@@ -115,6 +115,17 @@ static bool message_replayable(void *ctx, const void *message) {
     return !m->body || body_replayable(m->body);
 }
 
+/* Services that a route or a listener names exist. */
+static int define_named(struct core *core, const struct config_pairs *pairs,
+                        const struct core_service_config *config) {
+    int err = 0;
+    for (size_t i = 0; i < pairs->count && err == 0; i++) {
+        struct slice name = slice_of(pairs->items[i].value);
+        if (!core_service_known(core, name)) err = core_service_define(core, name, config);
+    }
+    return err;
+}
+
 static int make_core(struct hub *h) {
     const struct config *cfg = h->config;
     struct core_config c;
@@ -135,10 +146,8 @@ static int make_core(struct hub *h) {
         config_service_core(&cfg->service.items[i], &s);
         err = core_service_define(h->core, slice_of(cfg->service.items[i].name), &s);
     }
-    for (size_t i = 0; i < cfg->route.count && err == 0; i++) {
-        struct slice name = slice_of(cfg->route.items[i].value);
-        if (!core_service_known(h->core, name)) err = core_service_define(h->core, name, &c.service);
-    }
+    if (err == 0) err = define_named(h->core, &cfg->route, &c.service);
+    if (err == 0) err = define_named(h->core, &cfg->workers_silent, &c.service);
     return err;
 }
 
@@ -255,8 +264,13 @@ static int listen_all(struct hub *h, char **ret_text) {
         if ((err = edge_listen(h->edge, cfg->listen.items[i], &why)) != 0)
             return listen_failed(err, "listen", cfg->listen.items[i], why, ret_text);
     for (size_t i = 0; i < cfg->workers.count; i++)
-        if ((err = attach_listen(h->attach, cfg->workers.items[i], &why)) != 0)
+        if ((err = attach_listen(h->attach, cfg->workers.items[i], NULL, &why)) != 0)
             return listen_failed(err, "workers", cfg->workers.items[i], why, ret_text);
+    for (size_t i = 0; i < cfg->workers_silent.count; i++) {
+        const struct config_pair *p = &cfg->workers_silent.items[i];
+        if ((err = attach_listen(h->attach, p->name, p->value, &why)) != 0)
+            return listen_failed(err, "workers-silent", p->name, why, ret_text);
+    }
     if (h->admin && (err = edge_listen(h->admin, cfg->admin, &why)) != 0)
         return listen_failed(err, "admin", cfg->admin, why, ret_text);
     return 0;
@@ -286,8 +300,9 @@ static int write_ports_file(struct hub *h, char **ret_text) {
     FILE *f = temporary ? fopen(temporary, "we") : NULL;
     for (size_t i = 0; f && edge_address(h->edge, i); i++)
         fprintf(f, "listen=%s\n", edge_address(h->edge, i));
-    for (size_t i = 0; f && attach_address(h->attach, i); i++)
-        fprintf(f, "workers=%s\n", attach_address(h->attach, i));
+    const char *address, *service;
+    for (size_t i = 0; f && (address = attach_address(h->attach, i, &service)); i++)
+        fprintf(f, service ? "workers-silent=%s=%s\n" : "workers=%s\n", address, service);
     if (f && h->admin) fprintf(f, "admin=%s\n", edge_address(h->admin, 0));
     bool ok = f && fclose(f) == 0 && rename(temporary, path) == 0;
     if (!ok && ret_text) *ret_text = text_of("cannot write the ports file %s: %s", path, strerror(errno));
@@ -298,8 +313,10 @@ static int write_ports_file(struct hub *h, char **ret_text) {
 static void log_listeners(struct hub *h) {
     for (size_t i = 0; edge_address(h->edge, i); i++)
         log_event(&h->log, LOG_INFO, "listening", "clients %s", edge_address(h->edge, i));
-    for (size_t i = 0; attach_address(h->attach, i); i++)
-        log_event(&h->log, LOG_INFO, "listening", "workers %s", attach_address(h->attach, i));
+    const char *address, *service;
+    for (size_t i = 0; (address = attach_address(h->attach, i, &service)); i++)
+        log_event(&h->log, LOG_INFO, "listening", "workers %s%s%s", address, service ? " of " : "",
+                  service ? service : "");
     if (h->admin) log_event(&h->log, LOG_INFO, "listening", "admin %s", edge_address(h->admin, 0));
     log_flush(&h->log);
 }
@@ -420,7 +437,7 @@ void hub_stop(struct hub *h) {
 
 const char *hub_address(const struct hub *h, const char *listener) {
     if (strcmp(listener, "listen") == 0) return edge_address(h->edge, 0);
-    if (strcmp(listener, "workers") == 0) return attach_address(h->attach, 0);
+    if (strcmp(listener, "workers") == 0) return attach_address(h->attach, 0, NULL);
     if (strcmp(listener, "admin") == 0 && h->admin) return edge_address(h->admin, 0);
     return NULL;
 }

@@ -208,6 +208,12 @@ static void say_goodbye(struct stream *s) {
         uv_timer_start(&s->loop->linger_timer, s->loop->on_linger, IO_LINGER_MS / 4, IO_LINGER_MS / 4);
 }
 
+bool stream_end(struct stream *s) {
+    uv_os_fd_t fd;
+    if (s->closing || s->broken || stream_pending(s) > 0 || uv_fileno(&s->u.handle, &fd) != 0) return false;
+    return shutdown(fd, SHUT_WR) == 0;
+}
+
 void stream_close_after_write(struct stream *s) {
     if (s->closing || s->close_after_write) return;
     s->close_after_write = true;

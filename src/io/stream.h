@@ -125,8 +125,15 @@ static inline struct buffer *stream_out(struct stream *s) {
 }
 /* Bytes not yet handed to the kernel. */
 size_t stream_pending(const struct stream *s);
+/* The socket did not take all at once: drained will be called. */
+static inline bool stream_blocked(const struct stream *s) {
+    return s->writing != NULL;
+}
 /* There is output (or before_write has some). */
 void stream_dirty(struct stream *s);
+/* Sends FIN and goes on reading. False, and nothing was done, when output is pending or the stream is broken.
+ */
+bool stream_end(struct stream *s);
 /* Closes now; what is not yet written is lost. Harmless when closing already. */
 void stream_close(struct stream *s);
 /* Sends what is pending, then FIN, then drops what still comes in until the peer's FIN, at most 1 s (so that

@@ -2,12 +2,13 @@
 """Black-box tests of weir: real processes, raw sockets, real clients.
 
 Reading order: case.py (a test and what it starts), process.py (one child process), hub.py (the hub and
-its workers), http.py (a client that sends exact bytes and reads strictly), h2.py (a worker made by hand
-that may misbehave), metrics.py (Prometheus text). No fixed ports, no bare sleeps: everything waits for a
+its workers), http.py (a client that sends exact bytes and reads strictly), h1.py and h2.py (workers made by
+hand that may misbehave), metrics.py (Prometheus text). No fixed ports, no bare sleeps: everything waits for a
 condition with wait_until, and every test has a time limit.
 """
 
 from .case import Case, main, sanitized, scaled, slow
+from .h1 import H1Worker, Handler, OnceHandler, Turned
 from .h2 import FakeWorker, Handshake
 from .http import Client, Closed, Malformed, Response, request_bytes
 from .hub import Hub, Worker, source_blocks
@@ -15,7 +16,7 @@ from .metrics import Metrics
 from .process import Process, wait_until
 
 __all__ = [
-    "Case", "Client", "Closed", "FakeWorker", "Handshake", "Hub", "Malformed", "Metrics", "Process",
-    "Response", "Worker", "main", "request_bytes", "sanitized", "scaled", "slow", "source_blocks",
-    "wait_until",
+    "Case", "Client", "Closed", "FakeWorker", "H1Worker", "Handler", "Handshake", "Hub", "Malformed", "Metrics",
+    "OnceHandler", "Process", "Response", "Turned", "Worker", "main", "request_bytes", "sanitized", "scaled",
+    "slow", "source_blocks", "wait_until",
 ]
