@@ -66,7 +66,8 @@ extern "C" {
     X(ENOTALLOWED, -29, "method not allowed here", 405, 0)                                                   \
     X(ETOOMANY, -30, "too many connections", 503, 1)                                                         \
     X(ETOKEN, -31, "a token is required", 401, 0)                                                            \
-    X(EFORBIDDEN, -32, "the token is not known", 403, 0)
+    X(EFORBIDDEN, -32, "the token is not known", 403, 0)                                                     \
+    X(EAGAIN, -33, "nothing there yet", 0, 1)
 
 enum weir_error {
     WEIR_OK = 0,
@@ -97,6 +98,12 @@ typedef struct weir_worker_options {
     unsigned max_body;  /* bytes of request body that weir_job_body() gathers at most; default 1 MiB */
     int fd;             /* > 0: an already connected socket (see weir_hub_connect) used in place of
                            hub; the worker owns it from then on and ends when it closes */
+    /* A gate: how many more jobs may be taken now, while running are under way. Asked every gate_ms (default
+       200) on one of the worker's threads; must not block. Until it has opened for the first time, and while
+       it is closed, the worker offers no slot. NULL: none. */
+    unsigned (*gate)(void *gate_arg, unsigned running);
+    void *gate_arg;
+    unsigned gate_ms;
     /* Called with one line of text about what happens (connected, lost, draining); default: none.
        Runs on the worker's own threads, never two at once. */
     void (*log)(void *log_arg, const char *line);
@@ -162,9 +169,18 @@ WEIR_API const char *weir_job_query(weir_job *job, const char *name);
 /* As a number: decimal digits only. WEIR_ENOTFOUND: absent. WEIR_EINVAL: not a number, or over 64 bits. */
 WEIR_API int weir_job_query_u64(weir_job *job, const char *name, uint64_t *ret_value);
 
+/* 0 when it is known that no (more) body comes; else 1. Does not wait. */
+WEIR_API int weir_job_has_body(weir_job *job);
 /* The next bytes of the body: waits until there are some. Returns their count, 0 at the end, or
    WEIR_ECANCELLED / WEIR_ECUT when the rest will not come. */
 WEIR_API ptrdiff_t weir_job_body_read(weir_job *job, void *buffer, size_t size);
+/* As weir_job_body_read, but does not wait: WEIR_EAGAIN when there is nothing yet. */
+WEIR_API ptrdiff_t weir_job_body_poll(weir_job *job, void *buffer, size_t size);
+/* For handlers with a poll loop of their own: a descriptor that becomes readable when there is body to read,
+   at its end, and when the job is cancelled; after WEIR_EAGAIN, and after the end was read, it is not
+   readable until something new happens. It is the job's: do not read or close it. WEIR_EIO: there are no more
+   descriptors. */
+WEIR_API int weir_job_fd(weir_job *job);
 /* The whole body, gathered (at most max_body bytes: else WEIR_ETOOBIG) and followed by a NUL. */
 WEIR_API int weir_job_body(weir_job *job, const char **ret_body, size_t *ret_size);
 
@@ -176,7 +192,9 @@ WEIR_API int weir_job_wait(weir_job *job, unsigned ms);
 
 /* -------------------------------------------------------------- answering */
 
-/* Adds a header field to the answer that comes next. Call before the reply. */
+/* Adds a header field to the answer that comes next. Call before the reply. Fields of the connection are
+   refused (WEIR_EINVAL). content-length is for a streamed reply whose length is known, which must then be so
+   long, and for answers to HEAD; a reply that is given whole has its own. */
 WEIR_API int weir_job_set_header(weir_job *job, const char *name, const char *value);
 
 /* The whole answer at once. content_type may be NULL (none is sent). */

@@ -56,9 +56,9 @@ struct h1 {
     struct link *link;
     struct group *group;
     struct list node;
-    struct run *run;        /* NULL: waits for a job */
-    bool counted, used;     /* it is a slot of its group; it has answered before */
-    bool last;              /* takes no job after this one */
+    struct run *run;    /* NULL: waits for a job */
+    bool counted, used; /* it is a slot of its group; it has answered before */
+    bool last;          /* takes no job after this one */
 };
 
 /* ---- groups ---- */
@@ -83,7 +83,8 @@ static void group_free(struct group *g, const char *why) {
 static struct group *group_find(struct attach *a, const struct h1_offer *o) {
     LIST_FOR (node, &a->groups) {
         struct group *g = CONTAINER_OF(node, struct group, node);
-        if (slice_eq(g->name, o->worker) && slice_eq(g->services, o->services) && slice_eq(g->labels, o->labels))
+        if (slice_eq(g->name, o->worker) && slice_eq(g->services, o->services) &&
+            slice_eq(g->labels, o->labels))
             return g;
     }
     return NULL;
@@ -106,8 +107,7 @@ static int group_announce(struct group *g, struct link *l) {
                                  .port = &g->port};
     int err = core_worker_attach(core, link_now(l), &worker, &g->worker);
     struct slice rest = g->services;
-    while (err == 0 && rest.p)
-        err = core_worker_offer(core, link_now(l), g->worker, slice_next(&rest, ','));
+    while (err == 0 && rest.p) err = core_worker_offer(core, link_now(l), g->worker, slice_next(&rest, ','));
     return err;
 }
 
@@ -133,8 +133,8 @@ static int group_new(struct link *l, const struct h1_offer *o, struct group **re
         return err;
     }
     if (!o->alone) list_push_back(&l->attach->groups, &g->node);
-    log_event(l->attach->config.log, o->level, "worker-attached", "worker %.*s offers %.*s", SLICE_ARG(g->name),
-              SLICE_ARG(g->services));
+    log_event(l->attach->config.log, o->level, "worker-attached", "worker %.*s offers %.*s",
+              SLICE_ARG(g->name), SLICE_ARG(g->services));
     *ret = g;
     return 0;
 }
@@ -225,10 +225,12 @@ static void send_body(struct h1 *h) {
     while (err == 0 && stream_pending(s) < H1_WRITE_AHEAD && !body_error(body)) {
         struct slice bytes = body_peek(body);
         if (bytes.n == 0) break;
-        err = r->chunked ? http1_write_chunk(stream_out(s), bytes) : buffer_append_slice(stream_out(s), bytes);
+        err =
+            r->chunked ? http1_write_chunk(stream_out(s), bytes) : buffer_append_slice(stream_out(s), bytes);
         if (err == 0) body_consume(body, bytes.n);
     }
-    if (stream_pending(s) >= H1_WRITE_AHEAD && !stream_blocked(s)) stream_dirty(s); /* go on after this write */
+    if (stream_pending(s) >= H1_WRITE_AHEAD && !stream_blocked(s))
+        stream_dirty(s); /* go on after this write */
     if (err == 0 && body_finished(body)) {
         if (r->chunked) err = http1_write_last_chunk(stream_out(s));
         r->request_done = err == 0;
@@ -312,7 +314,8 @@ static ptrdiff_t read_head(struct h1 *h, struct slice data, const char **ret_why
     if (!head.keep_alive || r->body.framing == HTTP1_UNTIL_CLOSE) h->last = true;
     if (slice_eq(head_get_name(&r->head, SLICE("weir-slots")), SLICE("0"))) h->last = true;
     struct body_side producer = {on_reply_consumed, h};
-    err = exchange_head(&r->exchange, link_now(h->link), &r->head, r->body.done, c->body_window, producer, ret_why);
+    err = exchange_head(&r->exchange, link_now(h->link), &r->head, r->body.done, c->body_window, producer,
+                        ret_why);
     return err ? err : size;
 }
 
@@ -414,7 +417,8 @@ static void lose_job(struct h1 *h) {
         core_slot_free(r->exchange.core, now, h->group->worker, r->exchange.job);
     else if (unseen) {
         exchange_handed_back(&r->exchange, now);
-        core_worker_slots(r->exchange.core, now, h->group->worker, h->group->slots); /* the others take jobs */
+        core_worker_slots(r->exchange.core, now, h->group->worker,
+                          h->group->slots); /* the others take jobs */
     } else
         exchange_lost(&r->exchange, now);
     run_free(h);
@@ -433,8 +437,12 @@ static void stop(struct link *l) {
     if (--g->links == 0) group_free(g, "no connection is left");
 }
 
-static const struct link_protocol h1_protocol = {
-    .data = on_bytes, .before_write = on_before_write, .drained = on_drained, .end = on_end, .stop = stop, .grouped = true};
+static const struct link_protocol h1_protocol = {.data = on_bytes,
+                                                 .before_write = on_before_write,
+                                                 .drained = on_drained,
+                                                 .end = on_end,
+                                                 .stop = stop,
+                                                 .grouped = true};
 
 int h1_join(struct link *l, const struct h1_offer *offer) {
     struct h1 *h = calloc(1, sizeof(*h));

@@ -7,8 +7,8 @@
 
 /* Whose connection it is. */
 struct h1_offer {
-    struct slice worker;   /* connections with one name, and the same services and labels, are one worker... */
-    bool alone;            /* ...but not this one: it is a worker by itself */
+    struct slice worker; /* connections with one name, and the same services and labels, are one worker... */
+    bool alone;          /* ...but not this one: it is a worker by itself */
     struct slice services; /* "a,b" */
     struct slice labels;
     enum log_level level; /* for the worker's coming and going */

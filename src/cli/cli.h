@@ -90,10 +90,11 @@ int cmd_status(struct cli *cli);
 int cmd_bench(struct cli *cli);
 int cmd_demo(struct cli *cli);
 int cmd_demo_worker(struct cli *cli);
+int cmd_work(struct cli *cli);
 int cmd_help(struct cli *cli);
 int cmd_version(struct cli *cli);
 extern const struct cli_option bench_options[], demo_options[], demo_worker_options[], status_options[],
-    help_options[];
+    work_options[], help_options[];
 
 /* help.c */
 void help_overview(FILE *to);

@@ -16,6 +16,20 @@ const struct cli_command cli_commands[] = {
          "over the environment, the environment over the file.",
      .config = true,
      .run = cmd_hub},
+    {.name = "work",
+     .usage = "SERVICE[,SERVICE] [options] (-- COMMAND [ARG...] | --http URL | --builtin NAME)",
+     .help = "make a worker of a command, an HTTP server, or a directory",
+     .detail =
+         "A command runs once for each job, in a process group of its own: CGI/1.1 variables, the request's\n"
+         "body on stdin, the answer from stdout, stderr in the log. Exit status 0 is 200 unless the output\n"
+         "begins with CGI header fields (Content-Type, Status, Location, Weir-Forward); another status is "
+         "500\n"
+         "with the end of stderr. When the client leaves, the group gets SIGTERM, then SIGKILL.\n"
+         "With --http each job is asked of a server, and its answer streamed back. A path that begins with\n"
+         "the service's name is taken without it by --builtin file.\n"
+         "Until SIGTERM or SIGINT, which let running jobs finish; a second signal ends them.",
+     .options = work_options,
+     .run = cmd_work},
     {.name = "check",
      .usage = "[options]",
      .help = "check a configuration and print what it amounts to",

@@ -3,7 +3,9 @@
    afterwards; the body is shared with the leader, under the worker's lock. */
 #include "lib/worker.h"
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 struct weir_job *job_new(struct uplink *l, int32_t stream) {
     struct weir_job *job = malloc(sizeof(*job));
@@ -18,6 +20,7 @@ struct weir_job *job_new(struct uplink *l, int32_t stream) {
     job->worker = l->worker;
     job->link = l;
     job->stream = stream;
+    job->event_fd = -1;
     job->has_stream = job->handled = true; /* no handler yet */
     job->began_ms = worker_now_ms();
     list_init(&job->ready);
@@ -26,9 +29,14 @@ struct weir_job *job_new(struct uplink *l, int32_t stream) {
     return job;
 }
 
+void job_changed(struct weir_job *job) {
+    pthread_cond_signal(&job->changed);
+    if (job->event_fd >= 0) (void)eventfd_write(job->event_fd, 1);
+}
+
 void job_cancel(struct weir_job *job) {
     __atomic_store_n(&job->cancelled, 1, __ATOMIC_RELEASE);
-    pthread_cond_signal(&job->changed);
+    job_changed(job);
 }
 
 void job_release(struct weir_job *job) {
@@ -37,6 +45,7 @@ void job_release(struct weir_job *job) {
     buffer_fini(&job->body);
     buffer_fini(&job->gathered);
     buffer_fini(&job->out);
+    if (job->event_fd >= 0) close(job->event_fd);
     pthread_cond_destroy(&job->changed);
     free(job);
 }
@@ -159,24 +168,55 @@ static void consumed(struct weir_job *job, size_t n) {
     if (nghttp2_session_want_write(job->link->session)) uplink_flush(job->link);
 }
 
+int weir_job_has_body(weir_job *job) {
+    pthread_mutex_lock(&job->worker->lock);
+    bool over = job->body_ended && buffer_size(&job->body) == 0;
+    pthread_mutex_unlock(&job->worker->lock);
+    return !over;
+}
+
+static bool nothing_yet(const struct weir_job *job) {
+    return buffer_size(&job->body) == 0 && !job->body_ended && !job->body_cut && !job->cancelled;
+}
+
+/* Under the lock, and not with nothing there. */
+static ptrdiff_t take(struct weir_job *job, void *bytes, size_t size) {
+    size_t n = buffer_size(&job->body);
+    if (n > size) n = size;
+    if (job->body_cut) return WEIR_ECUT;
+    if (n == 0) return job->body_ended ? 0 : WEIR_ECANCELLED;
+    memcpy(bytes, buffer_slice(&job->body).p, n);
+    consumed(job, n);
+    return (ptrdiff_t)n;
+}
+
 ptrdiff_t weir_job_body_read(weir_job *job, void *bytes, size_t size) {
     struct weir_worker *w = job->worker;
     pthread_mutex_lock(&w->lock);
-    while (buffer_size(&job->body) == 0 && !job->body_ended && !job->body_cut && !job->cancelled)
-        pthread_cond_wait(&job->changed, &w->lock);
-    size_t n = buffer_size(&job->body);
-    if (n > size) n = size;
-    ptrdiff_t result = (ptrdiff_t)n;
-    if (job->body_cut)
-        result = WEIR_ECUT;
-    else if (n == 0 && !job->body_ended)
-        result = WEIR_ECANCELLED;
-    if (result > 0) {
-        memcpy(bytes, buffer_slice(&job->body).p, n);
-        consumed(job, n);
-    }
+    while (nothing_yet(job)) pthread_cond_wait(&job->changed, &w->lock);
+    ptrdiff_t result = take(job, bytes, size);
     pthread_mutex_unlock(&w->lock);
     return result;
+}
+
+ptrdiff_t weir_job_body_poll(weir_job *job, void *bytes, size_t size) {
+    struct weir_worker *w = job->worker;
+    eventfd_t count;
+    pthread_mutex_lock(&w->lock);
+    ptrdiff_t result = nothing_yet(job) ? WEIR_EAGAIN : take(job, bytes, size);
+    bool more = result != WEIR_EAGAIN && (result != 0 || job->cancelled);
+    if (!more && job->event_fd >= 0) (void)eventfd_read(job->event_fd, &count);
+    pthread_mutex_unlock(&w->lock);
+    return result;
+}
+
+int weir_job_fd(weir_job *job) {
+    struct weir_worker *w = job->worker;
+    pthread_mutex_lock(&w->lock);
+    if (job->event_fd < 0) job->event_fd = eventfd(nothing_yet(job) ? 0 : 1, EFD_CLOEXEC | EFD_NONBLOCK);
+    int fd = job->event_fd;
+    pthread_mutex_unlock(&w->lock);
+    return fd < 0 ? WEIR_EIO : fd;
 }
 
 int weir_job_body(weir_job *job, const char **ret_body, size_t *ret_size) {

@@ -86,6 +86,11 @@ static void run_job(struct weir_worker *w) {
     w->busy--;
     bool slots_changed = job->zombie;
     struct uplink *l = job->link;
+    if (w->gate &&
+        w->gate_limit > w->busy) { /* its slot is the gate's again, before the hub hears of the end */
+        w->gate_limit--;
+        session_announce_all(w);
+    }
     session_answer(job);
     bool others_lead = w->leading;
     if (slots_changed)
@@ -140,6 +145,7 @@ static void read_signals(struct weir_worker *w) {
 static int poll_timeout(const struct weir_worker *w, uint64_t now_ms) {
     uint64_t due = w->draining ? w->drain_until_ms : UINT64_MAX;
     if (w->draining && now_ms >= due) due = now_ms + 50;
+    if (w->gate && w->gate_due_ms < due) due = w->gate_due_ms;
     for (size_t i = 0; i < w->link_count; i++) {
         uint64_t l = uplink_due(&w->links[i]);
         if (l < due) due = l;
@@ -165,8 +171,21 @@ static int wait_for_sockets(struct weir_worker *w, struct pollfd *fds, size_t n,
     return found;
 }
 
+/* Asks the gate when it is time to. */
+static void ask_gate(struct weir_worker *w, uint64_t now_ms) {
+    if (!w->gate || now_ms < w->gate_due_ms) return;
+    unsigned running = w->busy;
+    pthread_mutex_unlock(&w->lock);
+    unsigned more = w->gate(w->gate_arg, running);
+    pthread_mutex_lock(&w->lock);
+    w->gate_due_ms = now_ms + w->gate_ms;
+    w->gate_limit = more > w->max_slots ? w->max_slots : running + more;
+    session_announce_all(w);
+}
+
 static void lead(struct weir_worker *w, struct pollfd *fds) {
     w->leading = true;
+    ask_gate(w, worker_now_ms());
     flush_all(w);
     check_stop(w, worker_now_ms());
     if (w->quit) return;

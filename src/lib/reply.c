@@ -19,7 +19,9 @@ int weir_job_set_header(weir_job *job, const char *name, const char *value) {
         if (*c >= 'A' && *c <= 'Z') *c = (char)(*c + 'a' - 'A');
     }
     enum head_name id = head_name_id(kept_name);
-    if (id == HEAD_CONTENT_LENGTH || id == HEAD_TE || head_name_hop_by_hop(id)) return WEIR_EINVAL;
+    if (id == HEAD_CONTENT_LENGTH)
+        return slice_u64(v, &job->length) ? (job->has_length = true, 0) : WEIR_EINVAL;
+    if (id == HEAD_TE || head_name_hop_by_hop(id)) return WEIR_EINVAL;
     return head_add_name(&job->answer, &job->arena, kept_name, kept_value);
 }
 

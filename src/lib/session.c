@@ -15,7 +15,8 @@ enum { TABLE_SIZE = 16 * 1024 };
 
 static unsigned wanted_slots(const struct weir_worker *w) {
     if (w->draining) return 0;
-    return w->slots > w->zombies ? w->slots - w->zombies : 0;
+    unsigned slots = w->slots < w->gate_limit ? w->slots : w->gate_limit;
+    return slots > w->zombies ? slots - w->zombies : 0;
 }
 
 void session_announce(struct uplink *l) {
@@ -29,7 +30,7 @@ void session_announce(struct uplink *l) {
         l->broken = true;
 }
 
-static void announce_all(struct weir_worker *w) {
+void session_announce_all(struct weir_worker *w) {
     for (size_t i = 0; i < w->link_count; i++) session_announce(&w->links[i]);
 }
 
@@ -39,7 +40,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct uplink *l = arg;
     struct weir_worker *w = l->worker;
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) return 0;
-    struct weir_job *job = w->busy < w->slots && !w->draining ? job_new(l, frame->hd.stream_id) : NULL;
+    bool room = w->busy < w->slots && w->busy < w->gate_limit && !w->draining;
+    struct weir_job *job = room ? job_new(l, frame->hd.stream_id) : NULL;
     if (job)
         (void)nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, job);
     else
@@ -94,10 +96,6 @@ static void on_head_complete(struct uplink *l, struct weir_job *job) {
     w->busy++;
 }
 
-static void body_changed(struct weir_job *job) {
-    pthread_cond_signal(&job->changed);
-}
-
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg) {
     struct uplink *l = arg;
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
@@ -105,7 +103,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     if (!job) return 0;
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
         job->body_ended = true;
-        body_changed(job);
+        job_changed(job);
     }
     if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
         on_head_complete(l, job);
@@ -121,7 +119,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
         if (job && !job->handled) job->body_cut = true;
         (void)nghttp2_session_consume_stream(session, stream, n);
     }
-    if (job) body_changed(job);
+    if (job) job_changed(job);
     return 0;
 }
 
@@ -139,7 +137,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
         job_cancel(job);
         job->zombie = true;
         w->zombies++;
-        announce_all(w);
+        session_announce_all(w);
     }
     job_release(job);
     return 0;
@@ -160,7 +158,7 @@ static ssize_t read_out(nghttp2_session *session, int32_t stream, uint8_t *buf, 
         *flags |= NGHTTP2_DATA_FLAG_EOF;
     else if (n == 0)
         return NGHTTP2_ERR_DEFERRED;
-    if (job->streaming) body_changed(job); /* there is room again */
+    if (job->streaming) job_changed(job); /* there is room again */
     return (ssize_t)n;
 }
 
@@ -180,10 +178,12 @@ int session_begin_answer(struct weir_job *job) {
     add(&nv[count++], SLICE(":status"), slice_from_u64(job->status_text, job->answer.status));
     for (unsigned i = 0; i < job->answer.count; i++)
         add(&nv[count++], field_name(&job->answer.fields[i]), field_value(&job->answer.fields[i]));
-    if (job->length_known)
-        add(&nv[count++], SLICE("content-length"), slice_from_u64(job->length_text, buffer_size(&job->out)));
+    bool head = slice_eq(job->head.method, SLICE("HEAD")), own = job->has_length && (head || job->streaming);
+    uint64_t length = own ? job->length : buffer_size(&job->out);
+    if (own || job->length_known)
+        add(&nv[count++], SLICE("content-length"), slice_from_u64(job->length_text, length));
     bool no_body = job->ended && buffer_size(&job->out) == 0;
-    if (slice_eq(job->head.method, SLICE("HEAD"))) {
+    if (head) {
         no_body = true;
         buffer_reset(&job->out);
     }
@@ -199,7 +199,7 @@ void session_answer(struct weir_job *job) {
     job->handled = true;
     if (job->zombie) {
         w->zombies--;
-        announce_all(w);
+        session_announce_all(w);
     }
     if (job->link) {
         struct uplink *l = job->link;

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,10 @@ static int init(struct weir_worker *w, const weir_worker_options *o) {
     w->max_body = o->max_body ? o->max_body : 1024 * 1024;
     w->log = o->log;
     w->log_arg = o->log_arg;
+    w->gate = o->gate;
+    w->gate_arg = o->gate_arg;
+    w->gate_ms = o->gate_ms ? o->gate_ms : 200;
+    w->gate_limit = o->gate ? 0 : UINT_MAX;
     if (w->max_slots > WORKER_SLOTS_MAX) return WEIR_EINVAL;
     if (o->id && !text_is_field_value(slice_of(o->id))) return WEIR_EINVAL;
     if (o->labels && !text_is_field_value(slice_of(o->labels))) return WEIR_EINVAL;

@@ -67,6 +67,9 @@ struct weir_worker {
     size_t max_body;
     void (*log)(void *arg, const char *line);
     void *log_arg;
+    unsigned (*gate)(void *arg, unsigned running);
+    void *gate_arg;
+    unsigned gate_ms;
 
     pthread_mutex_t lock;
     pthread_cond_t followers, guard;
@@ -81,6 +84,8 @@ struct weir_worker {
     bool hot;          /* the last wait was short; only the leader's */
     unsigned activity; /* changes with each job run: tells the guard that something goes on */
     uint64_t drain_until_ms;
+    unsigned gate_limit; /* most jobs at once that the gate allows */
+    uint64_t gate_due_ms;
     uint64_t random;
     int wake_fd, signal_fd;
     int stops; /* atomic */
@@ -93,6 +98,7 @@ struct weir_job {
     struct service *service;
     int32_t stream;
     int cancelled; /* atomic */
+    int event_fd;  /* of weir_job_fd; -1: not asked for */
     bool has_stream, handled, zombie;
     bool body_ended, body_cut;
     pthread_cond_t changed;
@@ -104,7 +110,8 @@ struct weir_job {
     /* the answer */
     struct http_head answer;
     struct buffer out;
-    bool answered, begun, streaming, ended, length_known;
+    uint64_t length; /* as the handler has set it */
+    bool answered, begun, streaming, ended, length_known, has_length;
     char status_text[SLICE_U64], length_text[SLICE_U64];
     char room[1024];
 };
@@ -141,9 +148,14 @@ void session_answer(struct weir_job *job);
 /* Submits the head of a streamed answer. 0, WEIR_ECANCELLED, WEIR_ENOMEM. */
 int session_begin_answer(struct weir_job *job);
 
+/* Tells all hubs. */
+void session_announce_all(struct weir_worker *w);
+
 /* job.c */
 struct weir_job *job_new(struct uplink *l, int32_t stream);
 void job_cancel(struct weir_job *job);
+/* Wakes whoever waits for the job's body, its room or its cancel. Under the lock. */
+void job_changed(struct weir_job *job);
 /* Frees it once it has no stream and its handler has returned. */
 void job_release(struct weir_job *job);
 

@@ -450,7 +450,7 @@ static void a_job_and_its_answer(void **state) {
     (void)state;
     struct hub *h = start(1, 1, 0);
     int32_t s = ask(h, "head", "/a/b?c=d", NULL, 0);
-    assert_string_equal(body_of(h, s), "j1 head GET /a/b?c=d /a/b 2 3 example.org - 6 1 -2 -2");
+    assert_string_equal(body_of(h, s), "j1 head GET /a/b?c=d /a/b 2 3 example.org - 6 1 0 -2");
     expect(h, "1 :status: 201\n");
     expect(h, "1 content-type: text/plain\n");
     expect(h, "1 x-made: yes\n");
