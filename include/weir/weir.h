@@ -104,6 +104,13 @@ typedef struct weir_worker_options {
     unsigned (*gate)(void *gate_arg, unsigned running);
     void *gate_arg;
     unsigned gate_ms;
+    /* Bulk answers: a reply with status 200 and more than redirect_over bytes (default 1 MiB) is a 303 to a
+       one-time address on this listener of the worker's own, where the client fetches the body directly. It
+       expires after redirect_ms (default 20000). redirect: "HOST:PORT"; default none. redirect_url: what
+       stands in front of the address, default "http://HOST:PORT". */
+    const char *redirect, *redirect_url;
+    size_t redirect_over;
+    unsigned redirect_ms;
     /* Called with one line of text about what happens (connected, lost, draining); default: none.
        Runs on the worker's own threads, never two at once. */
     void (*log)(void *log_arg, const char *line);

@@ -27,7 +27,8 @@ static bool group_directory(const char *controller, bool v2, char path[PATH_SIZE
         *names++ = *group++ = '\0';
         if (v2 ? *names != '\0' : !strstr(names, controller)) continue;
         const char *mount = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/";
-        int n = snprintf(path, PATH_SIZE, "%s%s%s", mount, v2 ? "" : controller, strcmp(group, "/") ? group : "");
+        int n =
+            snprintf(path, PATH_SIZE, "%s%s%s", mount, v2 ? "" : controller, strcmp(group, "/") ? group : "");
         found = n > 0 && n < PATH_SIZE - 64 && access(path, R_OK) == 0;
     }
     if (f) fclose(f);
@@ -71,7 +72,8 @@ static bool group_cpu(double *ret_quota, uint64_t *ret_used_us) {
         read_numbers(directory, "cpu.cfs_quota_us", &quota, &none) != 1 || quota > INT_MAX ||
         read_numbers(directory, "cpu.cfs_period_us", &period, &none) != 1 || period == 0)
         return false;
-    if (!group_directory("cpuacct", false, directory) || read_numbers(directory, "cpuacct.usage", &used, &none) != 1)
+    if (!group_directory("cpuacct", false, directory) ||
+        read_numbers(directory, "cpuacct.usage", &used, &none) != 1)
         return false;
     *ret_quota = (double)quota / (double)period;
     *ret_used_us = used / 1000;
@@ -118,11 +120,12 @@ static uint64_t memory_available(void) {
     char directory[PATH_SIZE];
     uint64_t kib = 0, most = 0, used = 0, none;
     uint64_t available = read_field("/proc", "meminfo", "MemAvailable:", &kib) ? kib * 1024 : UINT64_MAX;
-    bool limited = (group_directory("", true, directory) && read_numbers(directory, "memory.max", &most, &none) == 1 &&
-                    read_numbers(directory, "memory.current", &used, &none) == 1) ||
-                   (group_directory("memory", false, directory) &&
-                    read_numbers(directory, "memory.limit_in_bytes", &most, &none) == 1 &&
-                    read_numbers(directory, "memory.usage_in_bytes", &used, &none) == 1);
+    bool limited =
+        (group_directory("", true, directory) && read_numbers(directory, "memory.max", &most, &none) == 1 &&
+         read_numbers(directory, "memory.current", &used, &none) == 1) ||
+        (group_directory("memory", false, directory) &&
+         read_numbers(directory, "memory.limit_in_bytes", &most, &none) == 1 &&
+         read_numbers(directory, "memory.usage_in_bytes", &used, &none) == 1);
     uint64_t left = most > used ? most - used : 0;
     return limited && left < available ? left : available;
 }

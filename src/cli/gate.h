@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Gates of `weir work`: jobs are taken only while the machine has room for them. Idle CPUs are measured between
- * two questions and smoothed; what the process's cgroup (v1 or v2) may use is respected.
+ * Gates of `weir work`: jobs are taken only while the machine has room for them. Idle CPUs are measured
+ * between two questions and smoothed; what the process's cgroup (v1 or v2) may use is respected.
  */
 #ifndef CLI_GATE_H
 #define CLI_GATE_H

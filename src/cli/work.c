@@ -9,15 +9,36 @@
 #include <unistd.h>
 
 enum {
-    HUB, SLOTS, ID, LABELS, TOKEN, TOKEN_FILE, DRAIN, HTTP, STRIP, BUILTIN, ROOT,
-    GATE_CPU, GATE_MEM, OUTPUT, CONTENT_TYPE, STREAM, KILL_AFTER
+    HUB,
+    SLOTS,
+    ID,
+    LABELS,
+    TOKEN,
+    TOKEN_FILE,
+    DRAIN,
+    HTTP,
+    STRIP,
+    BUILTIN,
+    ROOT,
+    GATE_CPU,
+    GATE_MEM,
+    REDIRECT,
+    REDIRECT_OVER,
+    REDIRECT_TTL,
+    REDIRECT_URL,
+    OUTPUT,
+    CONTENT_TYPE,
+    STREAM,
+    KILL_AFTER
 };
 const struct cli_option work_options[] = {
-    [HUB] = {"hub", 0, "ADDR", "a hub's workers listener, HOST:PORT or unix:PATH; repeat it for several (127.0.0.1:8081)"},
+    [HUB] = {"hub", 0, "ADDR",
+             "a hub's workers listener, HOST:PORT or unix:PATH; repeat it for several (127.0.0.1:8081)"},
     [SLOTS] = {"slots", 'n', "N", "jobs at once (1)"},
     [ID] = {"id", 0, "NAME", "the worker's name in status and logs (HOSTNAME-PID)"},
     [LABELS] = {"labels", 0, "K=V,...", "the worker's labels"},
-    [TOKEN] = {"token", 0, "SECRET", "what the hub wants to see; WEIR_WORKER_TOKEN and --token-file hide it from ps"},
+    [TOKEN] = {"token", 0, "SECRET",
+               "what the hub wants to see; WEIR_WORKER_TOKEN and --token-file hide it from ps"},
     [TOKEN_FILE] = {"token-file", 0, "FILE", "the token is the first line of FILE"},
     [DRAIN] = {"drain", 0, "TIME", "how long running jobs may take after SIGTERM (28s)"},
     [HTTP] = {"http", 0, "URL", "pass jobs on to an HTTP server: http://HOST[:PORT][/PREFIX], or unix:PATH"},
@@ -26,9 +47,16 @@ const struct cli_option work_options[] = {
     [ROOT] = {"root", 0, "DIR", "the directory of --builtin file"},
     [GATE_CPU] = {"gate-cpu", 0, "N", "take a job only while N CPUs are idle (a fraction is fine)"},
     [GATE_MEM] = {"gate-mem", 0, "SIZE", "take a job only while SIZE of memory is available"},
-    [OUTPUT] = {"output", 0, "KIND", "cgi: the command's output begins with header fields; plain: it does not; auto: look (auto)"},
+    [REDIRECT] = {"redirect", 0, "ADDR",
+                  "listen on ADDR, and send clients there (303) to fetch large answers"},
+    [REDIRECT_OVER] = {"redirect-over", 0, "SIZE", "what is large (1MiB)"},
+    [REDIRECT_TTL] = {"redirect-ttl", 0, "TIME", "how long an answer waits to be fetched (20s)"},
+    [REDIRECT_URL] = {"redirect-url", 0, "URL", "how clients reach ADDR, when that is not http://ADDR"},
+    [OUTPUT] = {"output", 0, "KIND",
+                "cgi: the command's output begins with header fields; plain: it does not; auto: look (auto)"},
     [CONTENT_TYPE] = {"content-type", 0, "TYPE", "of plain output (application/octet-stream)"},
-    [STREAM] = {"stream", 0, NULL, "pass output on as it comes; without it the first 64 KiB wait for the exit status"},
+    [STREAM] = {"stream", 0, NULL,
+                "pass output on as it comes; without it the first 64 KiB wait for the exit status"},
     [KILL_AFTER] = {"kill-after", 0, "TIME", "from SIGTERM to SIGKILL when a job is cancelled (5s)"},
     {0},
 };
@@ -127,6 +155,23 @@ static bool take(void *ctx, struct cli *cli, int option, const char *value) {
     case ROOT:
         c->root = value;
         return true;
+    case REDIRECT:
+        c->worker.redirect = value;
+        return true;
+    case REDIRECT_OVER:
+        if (!slice_size(slice_of(value), &n) || n == 0) {
+            cli_wrong(cli, "--redirect-over is a size as 1MiB, not \"%s\"", value);
+            return false;
+        }
+        c->worker.redirect_over = n;
+        return true;
+    case REDIRECT_TTL:
+        if (!cli_duration(cli, "redirect-ttl", value, &n) || n == 0 || n > UINT32_MAX) return false;
+        c->worker.redirect_ms = (unsigned)n;
+        return true;
+    case REDIRECT_URL:
+        c->worker.redirect_url = value;
+        return true;
     case OUTPUT:
         return take_output(c, cli, value);
     case CONTENT_TYPE:
@@ -195,7 +240,10 @@ static int serve(struct call *c, weir_handler *handler) {
         c->worker.gate_arg = &c->gate;
     }
     int err = weir_worker_open(&c->worker, &worker);
-    if (err == WEIR_EINVAL) return cli_wrong(cli, "a hub's address, the id, the labels or the token cannot be");
+    if (err == WEIR_EINVAL)
+        return cli_wrong(cli, "a hub's address, the redirect's, the id, the labels or the token cannot be");
+    if (err == WEIR_EIO && c->worker.redirect)
+        return cli_fail(cli, CLI_FAILED, "cannot listen on %s (redirect)", c->worker.redirect);
     for (struct slice rest = slice_of(cli->arguments[0]); rest.p && !err;) {
         struct slice name = slice_next(&rest, ',');
         char *text = strndup(name.p ? name.p : "", name.n);

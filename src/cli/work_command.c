@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One process for each job, in a process group of its own: the request's body on stdin, its head in CGI
- * variables (RFC 3875 4.1), the answer from stdout, with or without a CGI header block (6.2), stderr in the log.
+ * variables (RFC 3875 4.1), the answer from stdout, with or without a CGI header block (6.2), stderr in the
+ * log.
  *
- * What the command prints first is held back, up to 64 KiB, until it has ended: then its exit status can still
- * make a 500 of it. A handler's thread runs one poll loop over the process's pipes and the job.
+ * What the command prints first is held back, up to 64 KiB, until it has ended: then its exit status can
+ * still make a 500 of it. A handler's thread runs one poll loop over the process's pipes and the job.
  */
 #include "base/buffer.h"
 #include "base/clock.h"
@@ -49,7 +50,8 @@ static bool is_program(const char *path) {
 int work_command_prepare(struct work *w) {
     const char *name = w->command[0], *path = getenv("PATH");
     if (strchr(name, '/')) {
-        if (!is_program(name)) return cli_fail(w->cli, CLI_FAILED, "cannot run %s: %s", name, strerror(errno));
+        if (!is_program(name))
+            return cli_fail(w->cli, CLI_FAILED, "cannot run %s: %s", name, strerror(errno));
         w->program = strdup(name);
         return w->program ? -1 : CLI_FAILED;
     }
@@ -80,7 +82,8 @@ static int put_server(struct buffer *b, const char *host) {
 }
 
 static int put_path(struct buffer *b, weir_job *job) {
-    struct slice target = slice_of(weir_job_target(job)), path = slice_of(weir_job_path(job)), query = {"", 0};
+    struct slice target = slice_of(weir_job_target(job)), path = slice_of(weir_job_path(job)),
+                 query = {"", 0};
     if (target.n > path.n) query = (struct slice){target.p + path.n + 1, target.n - path.n - 1};
     char *decoded = malloc(path.n + 1);
     ptrdiff_t n = decoded ? slice_percent_decode(path, false, decoded) : -1;
@@ -112,7 +115,8 @@ static int put_variables(struct buffer *b, weir_job *job) {
               put(b, "REQUEST_METHOD", slice_of(weir_job_method(job))) ||
               put(b, "REMOTE_ADDR", slice_of(peer ? peer : "")) || put_path(b, job) ||
               put_server(b, weir_job_header(job, "host"));
-    for (size_t i = 0; !err && weir_job_header_at(job, i, &name, &value) == 0; i++) err = put_field(b, name, value);
+    for (size_t i = 0; !err && weir_job_header_at(job, i, &name, &value) == 0; i++)
+        err = put_field(b, name, value);
     return err;
 }
 
@@ -206,7 +210,8 @@ static size_t header_size(struct slice s) {
 
 /* RFC 3875 6.3: a response begins with one of these fields; so does ours, which may forward. */
 static bool looks_like_header(struct slice s) {
-    static const struct slice names[] = {{"content-type:", 13}, {"status:", 7}, {"location:", 9}, {"weir-", 5}};
+    static const struct slice names[] = {
+        {"content-type:", 13}, {"status:", 7}, {"location:", 9}, {"weir-", 5}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (s.n >= names[i].n && slice_eq_nocase((struct slice){s.p, names[i].n}, names[i])) return true;
     return false;
@@ -286,8 +291,8 @@ static void log_lines(struct process *p, bool all) {
         size_t n = end ? (size_t)(end - s.p) : s.n;
         if (s.n == 0 || (!end && !all && s.n < LINE_MOST)) return;
         if (n > 0)
-            work_log(p->work, LOG_INFO, "stderr", "[%s] %s: %.*s", work_request_id(p->job), p->work->command[0],
-                     (int)(n < LINE_MOST ? n : LINE_MOST), s.p);
+            work_log(p->work, LOG_INFO, "stderr", "[%s] %s: %.*s", work_request_id(p->job),
+                     p->work->command[0], (int)(n < LINE_MOST ? n : LINE_MOST), s.p);
         buffer_consume(&p->line, end ? n + 1 : n);
     }
 }
@@ -377,7 +382,8 @@ static void run(struct process *p) {
             {.fd = p->exited, .events = POLLIN},
         };
         int ms = timeout(p);
-        if (wants && (ms < 0 || ms > 50)) ms = 50; /* the job's descriptor is full of body: look for a cancel */
+        if (wants && (ms < 0 || ms > 50))
+            ms = 50; /* the job's descriptor is full of body: look for a cancel */
         if (poll(fds, 5, ms) < 0 && errno != EINTR) break;
         if (weir_job_cancelled(p->job) || p->write_error) cancel(p);
         feed(p);

@@ -39,7 +39,8 @@ int work_file_prepare(struct work *w, const char *root) {
 /* ---- finding the file ---- */
 
 static int open_beneath(int root, const char *path) {
-    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
@@ -60,15 +61,31 @@ static int relative_path(weir_job *job, char to[PATH_MOST]) {
 
 static const char *type_of(const char *path) {
     static const char *const types[][2] = {
-        {"html", "text/html; charset=utf-8"}, {"htm", "text/html; charset=utf-8"},
-        {"css", "text/css; charset=utf-8"}, {"js", "text/javascript; charset=utf-8"},
-        {"mjs", "text/javascript; charset=utf-8"}, {"txt", "text/plain; charset=utf-8"},
-        {"md", "text/markdown; charset=utf-8"}, {"csv", "text/csv; charset=utf-8"},
-        {"json", "application/json"}, {"xml", "application/xml"}, {"pdf", "application/pdf"},
-        {"wasm", "application/wasm"}, {"zip", "application/zip"}, {"gz", "application/gzip"},
-        {"png", "image/png"}, {"jpg", "image/jpeg"}, {"jpeg", "image/jpeg"}, {"gif", "image/gif"},
-        {"svg", "image/svg+xml"}, {"webp", "image/webp"}, {"ico", "image/x-icon"},
-        {"mp3", "audio/mpeg"}, {"ogg", "audio/ogg"}, {"mp4", "video/mp4"}, {"webm", "video/webm"},
+        {"html", "text/html; charset=utf-8"},
+        {"htm", "text/html; charset=utf-8"},
+        {"css", "text/css; charset=utf-8"},
+        {"js", "text/javascript; charset=utf-8"},
+        {"mjs", "text/javascript; charset=utf-8"},
+        {"txt", "text/plain; charset=utf-8"},
+        {"md", "text/markdown; charset=utf-8"},
+        {"csv", "text/csv; charset=utf-8"},
+        {"json", "application/json"},
+        {"xml", "application/xml"},
+        {"pdf", "application/pdf"},
+        {"wasm", "application/wasm"},
+        {"zip", "application/zip"},
+        {"gz", "application/gzip"},
+        {"png", "image/png"},
+        {"jpg", "image/jpeg"},
+        {"jpeg", "image/jpeg"},
+        {"gif", "image/gif"},
+        {"svg", "image/svg+xml"},
+        {"webp", "image/webp"},
+        {"ico", "image/x-icon"},
+        {"mp3", "audio/mpeg"},
+        {"ogg", "audio/ogg"},
+        {"mp4", "video/mp4"},
+        {"webm", "video/webm"},
         {"woff2", "font/woff2"},
     };
     const char *dot = strrchr(path, '.');
@@ -114,13 +131,14 @@ static bool unchanged_since(const char *date, time_t modified) {
 }
 
 static bool not_modified(weir_job *job, const struct file *f) {
-    const char *match = weir_job_header(job, "if-none-match"), *since = weir_job_header(job, "if-modified-since");
+    const char *match = weir_job_header(job, "if-none-match"),
+               *since = weir_job_header(job, "if-modified-since");
     if (match) return has_tag(match, f->etag);
     return since && unchanged_since(since, f->st.st_mtim.tv_sec);
 }
 
-/* One range of bytes; several, and other units, are answered with the whole (RFC 9110 14.2 allows it). Returns
-   200, 206 or 416. */
+/* One range of bytes; several, and other units, are answered with the whole (RFC 9110 14.2 allows it).
+   Returns 200, 206 or 416. */
 static unsigned apply_range(weir_job *job, struct file *f) {
     const char *range = weir_job_header(job, "range"), *only_if = weir_job_header(job, "if-range");
     uint64_t size = f->size, first, last;
@@ -183,7 +201,8 @@ static int reply_file(weir_job *job, struct file *f, const char *path) {
     unsigned status = apply_range(job, f);
     if (err == 0 && status != 200) err = put_range(job, f, status);
     if (err != 0) return err;
-    if (status == 416) return weir_reply_problem(job, 416, "the file has %lld bytes", (long long)f->st.st_size);
+    if (status == 416)
+        return weir_reply_problem(job, 416, "the file has %lld bytes", (long long)f->st.st_size);
     char length[24];
     snprintf(length, sizeof length, "%llu", (unsigned long long)f->size);
     err = weir_job_set_header(job, "content-length", length);
@@ -225,7 +244,8 @@ int work_file(weir_job *job, void *arg) {
     else if (S_ISREG(f.st.st_mode))
         err = reply_file(job, &f, path);
     else if (S_ISDIR(f.st.st_mode))
-        err = weir_reply_problem(job, 404, "this is a directory; its index.html is at %s/", weir_job_path(job));
+        err =
+            weir_reply_problem(job, 404, "this is a directory; its index.html is at %s/", weir_job_path(job));
     else
         err = weir_reply_problem(job, 403, "this file is not served");
     close(f.fd);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An HTTP server as a pulling worker: each job is asked of it as an HTTP/1.1 request, and its answer streamed
- * back. Connections to it are kept for the next job. A handler's thread runs one poll loop over the connection
- * and the job.
+ * back. Connections to it are kept for the next job. A handler's thread runs one poll loop over the
+ * connection and the job.
  */
 #include "base/buffer.h"
 #include "cli/work.h"
@@ -39,7 +39,7 @@ struct call {
     struct arena arena;
     size_t scanned;
     bool chunked, body_over, head_done, begun, refuses; /* refuses: it reads no more of the request */
-    bool touched;                                       /* it has answered something, or taken some of a body */
+    bool touched; /* it has answered something, or taken some of a body */
     const char *why;
 };
 
@@ -66,7 +66,8 @@ int work_http_prepare(struct work *w, const char *url) {
     char text[300];
     int n = snprintf(text, sizeof text, "%.*s%s", SLICE_ARG(authority), port ? "" : ":80");
     u->prefix = strndup(path, prefix);
-    bool good = n < (int)sizeof text && authority.n > 0 && u->prefix && (prefix == 0 || text_is_target(slice_of(u->prefix)));
+    bool good = n < (int)sizeof text && authority.n > 0 && u->prefix &&
+                (prefix == 0 || text_is_target(slice_of(u->prefix)));
     return good && io_address_parse(text, &u->address) == 0 ? -1 : bad_url(w, url);
 }
 
@@ -165,8 +166,8 @@ static const char *target_of(const struct call *c) {
 static int write_head(struct call *c) {
     const char *name, *value, *target = target_of(c);
     bool length = false;
-    int err = buffer_printf(&c->out, "%s %s%s%s HTTP/1.1\r\n", weir_job_method(c->job), c->work->upstream->prefix,
-                            *target == '/' ? "" : "/", target);
+    int err = buffer_printf(&c->out, "%s %s%s%s HTTP/1.1\r\n", weir_job_method(c->job),
+                            c->work->upstream->prefix, *target == '/' ? "" : "/", target);
     for (size_t i = 0; !err && weir_job_header_at(c->job, i, &name, &value) == 0; i++) {
         length |= strcmp(name, "content-length") == 0;
         if (passes(name)) err = buffer_printf(&c->out, "%s: %s\r\n", name, value);

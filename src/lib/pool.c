@@ -12,6 +12,7 @@
  */
 #include "base/assert.h"
 #include "base/clock.h"
+#include "lib/redirect.h"
 #include "lib/worker.h"
 #include <errno.h>
 #include <poll.h>
@@ -116,6 +117,7 @@ static void begin_drain(struct weir_worker *w, uint64_t now_ms) {
 }
 
 static void cancel_all(struct weir_worker *w) {
+    redirects_cancel(w);
     for (size_t i = 0; i < w->link_count; i++)
         LIST_FOR (node, &w->links[i].jobs) job_cancel(CONTAINER_OF(node, struct weir_job, link_node));
 }

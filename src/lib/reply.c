@@ -4,6 +4,7 @@
  * streamed one goes out as it is written.
  */
 #include "base/log.h"
+#include "lib/redirect.h"
 #include "lib/worker.h"
 #include "wire/problem.h"
 #include <stdio.h>
@@ -40,10 +41,25 @@ static bool without_body(unsigned status) {
     return status == 204 || status == 304;
 }
 
+/* What is in job->out becomes a redirected body. */
+static int redirect_out(weir_job *job) {
+    int err = redirect_begin(job);
+    if (err == 0) err = redirect_write(job, buffer_slice(&job->out).p, buffer_size(&job->out));
+    buffer_reset(&job->out);
+    return err;
+}
+
+static int redirect_whole(weir_job *job) {
+    job->has_length = false;
+    int err = redirect_out(job);
+    return err == 0 ? redirect_end(job) : err;
+}
+
 int weir_reply(weir_job *job, unsigned status, const char *content_type, const void *body, size_t size) {
     int err = begin(job, status, content_type);
     if (err == 0 && size > 0 && !without_body(status)) err = buffer_append(&job->out, body, size);
     if (err != 0) return err;
+    if (redirect_allowed(job, status) && size > redirect_threshold(job)) return redirect_whole(job);
     job->length_known = !without_body(status);
     job->answered = job->ended = true;
     return 0;
@@ -87,21 +103,40 @@ int weir_reply_problem(weir_job *job, unsigned status, const char *format, ...) 
     return err;
 }
 
-int weir_reply_begin(weir_job *job, unsigned status, const char *content_type) {
-    int err = begin(job, status, content_type);
-    if (err != 0) return err;
+static int begin_stream(weir_job *job) {
     struct weir_worker *w = job->worker;
-    job->answered = job->streaming = true;
+    job->answered = true;
+    job->holding = false;
     pthread_mutex_lock(&w->lock);
-    err = session_begin_answer(job);
+    int err = session_begin_answer(job);
     if (err == 0) uplink_flush(job->link);
     pthread_mutex_unlock(&w->lock);
     return err;
 }
 
+/* A streamed reply that may yet be redirected waits until it is known to be long. */
+static int hold(weir_job *job, const void *data, size_t size) {
+    int err = buffer_append(&job->out, data, size);
+    if (err != 0 || buffer_size(&job->out) <= redirect_threshold(job)) return err;
+    job->holding = false;
+    return redirect_out(job);
+}
+
+int weir_reply_begin(weir_job *job, unsigned status, const char *content_type) {
+    int err = begin(job, status, content_type);
+    if (err != 0) return err;
+    job->streaming = true;
+    if (!redirect_allowed(job, status)) return begin_stream(job);
+    if (job->has_length && job->length > redirect_threshold(job)) return redirect_begin(job);
+    job->answered = job->holding = true;
+    return 0;
+}
+
 int weir_reply_write(weir_job *job, const void *data, size_t size) {
     struct weir_worker *w = job->worker;
+    if (job->streaming && job->redirect) return redirect_write(job, data, size);
     if (!job->streaming || job->ended) return WEIR_ESTATE;
+    if (job->holding) return hold(job, data, size);
     if (slice_eq(job->head.method, SLICE("HEAD")) || without_body(job->answer.status)) return 0;
     int err = 0;
     pthread_mutex_lock(&w->lock);
@@ -124,7 +159,13 @@ int weir_reply_write(weir_job *job, const void *data, size_t size) {
 }
 
 int weir_reply_end(weir_job *job) {
+    if (job->streaming && job->redirect) return redirect_end(job);
     if (!job->streaming || job->ended) return WEIR_ESTATE;
+    if (job->holding) { /* short after all: a whole reply */
+        job->streaming = job->holding = false;
+        job->length_known = job->ended = true;
+        return 0;
+    }
     pthread_mutex_lock(&job->worker->lock);
     job->ended = true;
     pthread_mutex_unlock(&job->worker->lock);

@@ -8,6 +8,7 @@
  * returned.
  */
 #include "base/assert.h"
+#include "lib/redirect.h"
 #include "lib/worker.h"
 #include <stdlib.h>
 
@@ -133,7 +134,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
     job->has_stream = false;
     job->link = NULL;
     w->streams--;
-    if (!job->handled) {
+    if (!job->handled && !job->redirect) {
         job_cancel(job);
         job->zombie = true;
         w->zombies++;
@@ -194,8 +195,26 @@ int session_begin_answer(struct weir_job *job) {
                : WEIR_ENOMEM;
 }
 
+int session_redirect(struct weir_job *job, const char *location) {
+    struct weir_worker *w = job->worker;
+    struct uplink *l = job->link;
+    if (!l || !l->session) return WEIR_ECANCELLED;
+    nghttp2_nv nv[3];
+    add(&nv[0], SLICE(":status"), SLICE("303"));
+    add(&nv[1], SLICE("location"), slice_of(location));
+    add(&nv[2], SLICE("content-length"), SLICE("0"));
+    for (int i = 0; i < 3; i++) nv[i].flags = NGHTTP2_NV_FLAG_NONE;
+    /* For the hub the job ends here. Its slot is taken out first. */
+    job->zombie = true;
+    w->zombies++;
+    session_announce_all(w);
+    job->begun = job->answered = job->ended = true;
+    return nghttp2_submit_response(l->session, job->stream, nv, 3, NULL) == 0 ? 0 : WEIR_ENOMEM;
+}
+
 void session_answer(struct weir_job *job) {
     struct weir_worker *w = job->worker;
+    redirect_over(job);
     job->handled = true;
     if (job->zombie) {
         w->zombies--;
@@ -284,7 +303,7 @@ void session_stop(struct uplink *l) {
         job->link = NULL;
         job->has_stream = false;
         w->streams--;
-        if (!job->handled) job_cancel(job);
+        if (!job->handled && !job->redirect) job_cancel(job);
         job_release(job);
     }
     nghttp2_session_del(l->session);

@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "lib/redirect.h"
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -83,7 +84,8 @@ static int init(struct weir_worker *w, const weir_worker_options *o) {
     if (!w->id || !w->labels || !w->token) return WEIR_ENOMEM;
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->wake_fd < 0 || random_entropy(&w->random) != 0) return WEIR_EIO;
-    return add_links(w, o);
+    int err = redirects_open(w, o);
+    return err == 0 ? add_links(w, o) : err;
 }
 
 int weir_worker_open(const weir_worker_options *options, weir_worker **ret_worker) {
@@ -130,7 +132,10 @@ int weir_worker_offer(weir_worker *w, const char *name, weir_handler *handler, v
 int weir_worker_serve(weir_worker *w) {
     MAGIC_CHECK(w, WORKER_MAGIC);
     if (w->service_count == 0) return WEIR_ESTATE;
-    return pool_run(w);
+    int err = redirects_start(w);
+    if (err == 0) err = pool_run(w);
+    redirects_stop(w);
+    return err;
 }
 
 int weir_worker_run(weir_worker *w) {
@@ -174,6 +179,7 @@ void weir_worker_free(weir_worker **worker) {
         buffer_fini(&l->out);
         free(l->name);
     }
+    redirects_free(w);
     for (size_t i = 0; i < w->service_count; i++) free(w->services[i].name);
     if (w->wake_fd >= 0) close(w->wake_fd);
     pthread_cond_destroy(&w->followers);

@@ -70,6 +70,7 @@ struct weir_worker {
     unsigned (*gate)(void *arg, unsigned running);
     void *gate_arg;
     unsigned gate_ms;
+    struct redirects *redirects; /* NULL: none */
 
     pthread_mutex_t lock;
     pthread_cond_t followers, guard;
@@ -97,8 +98,9 @@ struct weir_job {
     struct uplink *link; /* NULL: its stream is closed */
     struct service *service;
     int32_t stream;
-    int cancelled; /* atomic */
-    int event_fd;  /* of weir_job_fd; -1: not asked for */
+    int cancelled;             /* atomic */
+    int event_fd;              /* of weir_job_fd; -1: not asked for */
+    struct redirect *redirect; /* its body is fetched from the worker */
     bool has_stream, handled, zombie;
     bool body_ended, body_cut;
     pthread_cond_t changed;
@@ -111,7 +113,7 @@ struct weir_job {
     struct http_head answer;
     struct buffer out;
     uint64_t length; /* as the handler has set it */
-    bool answered, begun, streaming, ended, length_known, has_length;
+    bool answered, begun, streaming, holding, ended, length_known, has_length;
     char status_text[SLICE_U64], length_text[SLICE_U64];
     char room[1024];
 };
@@ -145,6 +147,8 @@ void session_announce(struct uplink *l);
 void session_goaway(struct uplink *l);
 /* The handler has returned: sends the answer that it has prepared, lets go of the job. */
 void session_answer(struct weir_job *job);
+/* Answers with a 303; the handler goes on, and its slot stays taken. Under the lock. */
+int session_redirect(struct weir_job *job, const char *location);
 /* Submits the head of a streamed answer. 0, WEIR_ECANCELLED, WEIR_ENOMEM. */
 int session_begin_answer(struct weir_job *job);
 
