@@ -7,7 +7,7 @@ SEED ?= 1
 STEPS ?= 1000000
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test bench bench-core lint fmt asan fuzz sim install docs clean help
+.PHONY: all demo demo-thumbnails test bench bench-core lint fmt asan fuzz sim install docs clean help
 
 all: $(BUILD)/build.ninja ## build everything
 	@$(NINJA)
@@ -18,6 +18,10 @@ $(BUILD)/build.ninja:
 
 demo: all ## the main job: primes below 1,000,000 through hub and worker processes
 	@$(BUILD)/src/cli/weir demo primes
+
+demo-thumbnails: all ## ImageMagick as a worker, over the images of a Debian package
+	@tools/setup thumbnails
+	@examples/thumbnails/run
 
 test: ## build, then all tests (under 15 minutes on 2 cores)
 	@tools/setup test

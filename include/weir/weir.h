@@ -98,9 +98,9 @@ typedef struct weir_worker_options {
     unsigned max_body;  /* bytes of request body that weir_job_body() gathers at most; default 1 MiB */
     int fd;             /* > 0: an already connected socket (see weir_hub_connect) used in place of
                            hub; the worker owns it from then on and ends when it closes */
-    /* A gate: how many more jobs may be taken now, while running are under way. Asked every gate_ms (default
-       200) on one of the worker's threads; must not block. Until it has opened for the first time, and while
-       it is closed, the worker offers no slot. NULL: none. */
+    /* A gate: how many jobs may run at once now, where running already do; slots is the most. Asked every
+       gate_ms (default 200) on one of the worker's threads; must not block. With an answer of no more than
+       running the worker takes no job until it is asked again. NULL: none. */
     unsigned (*gate)(void *gate_arg, unsigned running);
     void *gate_arg;
     unsigned gate_ms;

@@ -4,9 +4,11 @@
 #include "cli/gate.h"
 #include "base/clock.h"
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { PATH_SIZE = 512 };
@@ -89,20 +91,63 @@ static uint64_t idle_ticks(void) {
     return idle + wait;
 }
 
-/* Measures the idle CPUs since the last question. */
+/* CPU time of the direct children of one of our threads, and of theirs that have ended. */
+static uint64_t children_us(const char *list) {
+    uint64_t ticks = 0;
+    int pid;
+    FILE *f = fopen(list, "re");
+    while (f && fscanf(f, "%d", &pid) == 1) {
+        char path[64];
+        unsigned long long user = 0, system = 0, ended_user = 0, ended_system = 0;
+        snprintf(path, sizeof path, "/proc/%d/stat", pid);
+        FILE *stat = fopen(path, "re");
+        if (stat &&
+            fscanf(stat, "%*d %*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu", &user,
+                   &system, &ended_user, &ended_system) == 4)
+            ticks += user + system + ended_user + ended_system;
+        if (stat) fclose(stat);
+    }
+    if (f) fclose(f);
+    return ticks * 1000000 / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+static uint64_t rusage_us(int who) {
+    struct rusage u;
+    if (getrusage(who, &u) != 0) return 0;
+    return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 +
+           (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+/* CPU time of this process and its children, running ones included. */
+static uint64_t own_us(void) {
+    uint64_t us = rusage_us(RUSAGE_SELF) + rusage_us(RUSAGE_CHILDREN);
+    DIR *tasks = opendir("/proc/self/task");
+    for (struct dirent *e; tasks && (e = readdir(tasks));) {
+        char path[300];
+        if (e->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "/proc/self/task/%s/children", e->d_name);
+        us += children_us(path);
+    }
+    if (tasks) closedir(tasks);
+    return us;
+}
+
+/* Measures what was ours to use since the last question. */
 static void measure(struct gate *g) {
-    uint64_t now = clock_mono_ns() / 1000, idle = idle_ticks(), used = 0;
+    uint64_t now = clock_mono_ns() / 1000, idle = idle_ticks(), own = own_us(), used = 0;
     double quota = 0, seconds = (double)(now - g->at_us) / 1e6;
     bool limited = group_cpu(&quota, &used);
     if (g->at_us && seconds > 0) {
-        double cpus = (double)(idle - g->idle_ticks) / (double)sysconf(_SC_CLK_TCK) / seconds;
+        double mine = own > g->own_us ? (double)(own - g->own_us) / 1e6 / seconds : 0;
+        double free = (double)(idle - g->idle_ticks) / (double)sysconf(_SC_CLK_TCK) / seconds;
         double left = quota - (double)(used - g->group_us) / 1e6 / seconds;
-        if (limited && left < cpus) cpus = left;
-        g->idle = g->measured ? g->idle * 0.5 + cpus * 0.5 : cpus;
+        if (limited && left < free) free = left;
+        g->ours = g->measured ? g->ours * 0.5 + (free + mine) * 0.5 : free + mine;
         g->measured = true;
     }
     g->at_us = now;
     g->idle_ticks = idle;
+    g->own_us = own;
     g->group_us = used;
 }
 
@@ -132,20 +177,15 @@ static uint64_t memory_available(void) {
 
 unsigned gate_ask(void *gate, unsigned running) {
     struct gate *g = gate;
-    unsigned more = UINT_MAX;
+    unsigned jobs = UINT_MAX;
     if (g->cpus > 0) {
         measure(g);
-        double room = g->measured ? (g->idle + 0.05) / cpus_wanted(g) : 0;
-        more = room < 0 ? 0 : room > UINT_MAX ? UINT_MAX : (unsigned)room;
-        /* Jobs that began since the last question are not in the measure yet. */
-        unsigned begun = running > g->running ? running - g->running : 0;
-        more = more > begun ? more - begun : 0;
-        g->running = running;
+        double room = g->measured ? (g->ours + 0.1) / cpus_wanted(g) : 0;
+        jobs = room < 0 ? 0 : room > 1e6 ? 1000000 : (unsigned)room;
     }
-    if (g->memory > 0) {
-        uint64_t jobs = memory_available() / g->memory;
-        if (jobs < more) more = (unsigned)jobs;
-        if (more > 1) more = 1; /* one at a time: what it takes shows only then */
+    if (g->memory > 0) { /* one more at a time: what it takes shows only then */
+        unsigned most = running + (memory_available() >= g->memory ? 1 : 0);
+        if (most < jobs) jobs = most;
     }
-    return more;
+    return jobs;
 }

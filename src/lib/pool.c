@@ -87,11 +87,6 @@ static void run_job(struct weir_worker *w) {
     w->busy--;
     bool slots_changed = job->zombie;
     struct uplink *l = job->link;
-    if (w->gate &&
-        w->gate_limit > w->busy) { /* its slot is the gate's again, before the hub hears of the end */
-        w->gate_limit--;
-        session_announce_all(w);
-    }
     session_answer(job);
     bool others_lead = w->leading;
     if (slots_changed)
@@ -178,10 +173,10 @@ static void ask_gate(struct weir_worker *w, uint64_t now_ms) {
     if (!w->gate || now_ms < w->gate_due_ms) return;
     unsigned running = w->busy;
     pthread_mutex_unlock(&w->lock);
-    unsigned more = w->gate(w->gate_arg, running);
+    unsigned limit = w->gate(w->gate_arg, running);
     pthread_mutex_lock(&w->lock);
     w->gate_due_ms = now_ms + w->gate_ms;
-    w->gate_limit = more > w->max_slots ? w->max_slots : running + more;
+    w->gate_limit = limit;
     session_announce_all(w);
 }
 

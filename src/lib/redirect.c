@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Redirected answers (docs/protocol.md "Bulk answers"). The body goes into a file without a name, and a thread of
- * the worker serves it at /TOKEN, 192 random bits, to the first who asks; it may be read while it is still being
- * written. HEAD and ranges do not use it up. The job's handler, and with it the slot, waits until the body has
- * been fetched or has expired.
+ * Redirected answers (docs/protocol.md "Bulk answers"). The body goes into a file without a name, and a
+ * thread of the worker serves it at /TOKEN, 192 random bits, to the first who asks; it may be read while it
+ * is still being written. HEAD and ranges do not use it up. The job's handler, and with it the slot, waits
+ * until the body has been fetched or has expired.
  *
- * Entries are shared between a handler's thread and the serving one, under the worker's lock; the file is written
- * by the one and read by the other, at offsets that the lock has made known.
+ * Entries are shared between a handler's thread and the serving one, under the worker's lock; the file is
+ * written by the one and read by the other, at offsets that the lock has made known.
  */
 #include "lib/redirect.h"
 #include "base/random.h"
@@ -99,7 +99,8 @@ static void wake(struct redirects *all) {
 bool redirect_allowed(const weir_job *job, unsigned status) {
     if (!job->worker->redirects || status != 200) return false;
     struct slice type = head_get_name(&job->answer, SLICE("content-type"));
-    return !head_get_name(&job->answer, SLICE("weir-forward")).p && !slice_eq(job->head.method, SLICE("HEAD")) &&
+    return !head_get_name(&job->answer, SLICE("weir-forward")).p &&
+           !slice_eq(job->head.method, SLICE("HEAD")) &&
            !(type.n >= 17 && memcmp(type.p, "text/event-stream", 17) == 0);
 }
 
@@ -224,18 +225,19 @@ static void answer_problem(struct connection *c, unsigned status, const char *de
     buffer_init(&body);
     struct problem p = {.status = status, .detail = slice_of(detail)};
     if (problem_write(&body, &p) == 0)
-        (void)buffer_printf(&c->out,
-                            "HTTP/1.1 %u %s\r\ncontent-type: application/problem+json\r\ncontent-length: %zu\r\n"
-                            "connection: close\r\n\r\n%.*s",
-                            status, status_text(status), buffer_size(&body), SLICE_ARG(buffer_slice(&body)));
+        (void)buffer_printf(
+            &c->out,
+            "HTTP/1.1 %u %s\r\ncontent-type: application/problem+json\r\ncontent-length: %zu\r\n"
+            "connection: close\r\n\r\n%.*s",
+            status, status_text(status), buffer_size(&body), SLICE_ARG(buffer_slice(&body)));
     buffer_fini(&body);
     c->at = c->end = 0;
     c->closing = true;
 }
 
 static void put_head(struct connection *c, unsigned status, const char *more) {
-    (void)buffer_printf(&c->out, "HTTP/1.1 %u %s\r\n%s%saccept-ranges: bytes\r\nconnection: close\r\n\r\n", status,
-                        status_text(status), c->redirect->fields, more);
+    (void)buffer_printf(&c->out, "HTTP/1.1 %u %s\r\n%s%saccept-ranges: bytes\r\nconnection: close\r\n\r\n",
+                        status, status_text(status), c->redirect->fields, more);
 }
 
 /* One range of a body whose size is known (RFC 9110 14.1.2); others are answered with 416. */
@@ -244,14 +246,16 @@ static void answer_range(struct connection *c) {
     char more[200];
     struct slice to = slice_of(c->range), from = slice_next(&to, '-');
     to = slice_trim(to);
-    bool good = from.n ? slice_u64(from, &first) && (to.n == 0 || slice_u64(to, &last)) : slice_u64(to, &last);
+    bool good =
+        from.n ? slice_u64(from, &first) && (to.n == 0 || slice_u64(to, &last)) : slice_u64(to, &last);
     if (good && from.n == 0) {
         first = last < size ? size - last : 0;
         last = size ? size - 1 : 0;
     }
     if (last >= size && size > 0) last = size - 1;
     if (!good || size == 0 || first > last || first >= size) {
-        snprintf(more, sizeof more, "content-range: bytes */%llu\r\ncontent-length: 0\r\n", (unsigned long long)size);
+        snprintf(more, sizeof more, "content-range: bytes */%llu\r\ncontent-length: 0\r\n",
+                 (unsigned long long)size);
         put_head(c, 416, more);
         c->closing = true;
         return;
@@ -298,7 +302,8 @@ static bool is_token(struct slice s) {
 
 static void answer(struct redirects *all, struct connection *c, const struct http_head *head) {
     bool get = slice_eq(head->method, SLICE("GET")), head_only = slice_eq(head->method, SLICE("HEAD"));
-    struct slice token = {head->target.p + 1, head->target.n - 1}, range = head_get_name(head, SLICE("range"));
+    struct slice token = {head->target.p + 1, head->target.n - 1},
+                 range = head_get_name(head, SLICE("range"));
     c->http10 = head->http10;
     if (!is_token(token)) {
         answer_problem(c, 404, "there is nothing here");
@@ -367,8 +372,9 @@ static bool read_request(struct weir_worker *w, struct connection *c) {
     struct arena arena;
     struct http_head head = {0};
     arena_init(&arena, 4 * HEAD_MOST, NULL, 0);
-    int err = size < 0 ? (int)size
-                       : http1_request((struct slice){buffer_slice(&c->in).p, (size_t)size}, &arena, &head, NULL);
+    int err = size < 0
+                  ? (int)size
+                  : http1_request((struct slice){buffer_slice(&c->in).p, (size_t)size}, &arena, &head, NULL);
     pthread_mutex_lock(&w->lock);
     if (err != 0)
         answer_problem(c, 400, weir_strerror(err));
@@ -486,7 +492,10 @@ static void *serve(void *arg) {
         for (unsigned i = 0; i < all->count; i++) {
             const struct connection *c = all->connections[i];
             bool asked = c->redirect || c->closing;
-            fds[i + 2] = (struct pollfd){.fd = c->fd, .events = (short)(has_output(c) ? POLLOUT : asked ? 0 : POLLIN)};
+            fds[i + 2] = (struct pollfd){.fd = c->fd,
+                                         .events = (short)(has_output(c) ? POLLOUT
+                                                           : asked       ? 0
+                                                                         : POLLIN)};
         }
         (void)poll(fds, all->count + 2, 100);
         serve_all(w, fds);

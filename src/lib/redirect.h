@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bulk answers, fetched by the client from the worker itself: the hub passes on a 303 to a one-time address on the
- * worker's own listener. See redirect.c.
+ * Bulk answers, fetched by the client from the worker itself: the hub passes on a 303 to a one-time address
+ * on the worker's own listener. See redirect.c.
  */
 #ifndef LIB_REDIRECT_H
 #define LIB_REDIRECT_H
