@@ -29,9 +29,12 @@ static uint64_t now_us(void) {
     return clock_mono_ns() / 1000;
 }
 
-static void wake_followers(struct weir_worker *w, unsigned n) {
+static void call_guard(struct weir_worker *w) {
     w->guard_called = true;
     pthread_cond_signal(&w->guard);
+}
+
+static void wake_followers(struct weir_worker *w, unsigned n) {
     if (n > w->max_slots)
         pthread_cond_broadcast(&w->followers);
     else
@@ -180,8 +183,8 @@ static void ask_gate(struct weir_worker *w, uint64_t now_ms) {
     session_announce_all(w);
 }
 
-static void lead(struct weir_worker *w, struct pollfd *fds) {
-    w->leading = true;
+/* Reads once; before that wakes so many followers, without the lock, for which they would only queue. */
+static void lead_once(struct weir_worker *w, struct pollfd *fds, unsigned wake) {
     ask_gate(w, worker_now_ms());
     flush_all(w);
     check_stop(w, worker_now_ms());
@@ -194,6 +197,7 @@ static void lead(struct weir_worker *w, struct pollfd *fds) {
     int timeout = poll_timeout(w, worker_now_ms());
     w->polling = true;
     pthread_mutex_unlock(&w->lock);
+    wake_followers(w, wake);
     int found = wait_for_sockets(w, fds, n, timeout);
     pthread_mutex_lock(&w->lock);
     w->polling = false;
@@ -208,8 +212,20 @@ static void lead(struct weir_worker *w, struct pollfd *fds) {
     uint64_t now_ms = worker_now_ms();
     for (size_t i = 0; i < w->link_count; i++) uplink_step(&w->links[i], fds[i].revents, now_ms);
     check_stop(w, now_ms);
+}
+
+/* Quick jobs it runs itself, so it gives up its role. Long ones go to those who wait, and it goes on leading.
+ */
+static void lead(struct weir_worker *w, struct pollfd *fds) {
+    unsigned wake = 0;
+    w->leading = true;
+    do {
+        lead_once(w, fds, wake);
+        wake = others_needed(w) ? w->ready_count : 0;
+    } while (!w->quit && w->ready_count == wake && wake <= w->waiting);
     w->leading = false;
-    if (w->ready_count > 0 && others_needed(w)) wake_followers(w, w->ready_count);
+    if (wake > w->waiting) call_guard(w);
+    wake_followers(w, wake);
 }
 
 /* ---- following ---- */
@@ -249,8 +265,11 @@ static void follow(struct weir_worker *w) {
     if (w->quit) return;
     if (!w->guarded)
         guard(w);
-    else
+    else {
+        w->waiting++;
         pthread_cond_wait(&w->followers, &w->lock);
+        w->waiting--;
+    }
 }
 
 static void *thread_main(void *arg) {

@@ -78,6 +78,7 @@ struct weir_worker {
     size_t link_count;
     struct list ready; /* jobs to run */
     unsigned ready_count;
+    unsigned waiting; /* followers */
     unsigned busy;    /* jobs accepted whose handler has not returned */
     unsigned streams; /* jobs that have a stream */
     unsigned zombies; /* handlers that run on after their stream was reset */
