@@ -144,7 +144,7 @@ WEIR_API int weir_worker_run(weir_worker *worker);
 WEIR_API int weir_worker_serve(weir_worker *worker);
 
 /* Asks a running worker to drain and return. Safe from any thread and from signal handlers. A
-   second call ends it at once: running jobs are cancelled. */
+   second call ends it at once: running jobs are cancelled (a handler that does not look is waited for). */
 WEIR_API void weir_worker_stop(weir_worker *worker);
 
 /* Changes the number of slots, while it runs or before; 0 takes no jobs until raised again (a

@@ -18,8 +18,8 @@
 enum {
     H1_MAGIC = 0x68312d2d,
     GROUP_MAGIC = 0x67726f75,
-    H1_WRITE_AHEAD = 64 * 1024, /* output gathered before the socket has taken the last */
-    H1_RUN_ROOM = 640           /* of an answer's head inside its run */
+    H1_EXCUSED = 3,
+    H1_RUN_ROOM = 640 /* of an answer's head inside its run */
 };
 
 /* A worker: connections, each in one of two lists. */
@@ -32,6 +32,7 @@ struct group {
     uint64_t worker;
     unsigned slots; /* connections that take jobs, busy ones included */
     unsigned links;
+    bool silent;
     enum log_level level;
     struct slice name, services, labels;
     char text[];
@@ -120,7 +121,8 @@ static int group_new(struct link *l, const struct h1_offer *o, struct group **re
     g->magic = GROUP_MAGIC;
     g->port.ops = &port_ops;
     g->attach = l->attach;
-    g->level = o->level;
+    g->silent = o->silent;
+    g->level = o->silent ? LOG_DEBUG : LOG_INFO;
     g->name = keep(&at, o->worker);
     g->services = keep(&at, o->services);
     g->labels = keep(&at, o->labels);
@@ -133,7 +135,7 @@ static int group_new(struct link *l, const struct h1_offer *o, struct group **re
         return err;
     }
     if (!o->alone) list_push_back(&l->attach->groups, &g->node);
-    log_event(l->attach->config.log, o->level, "worker-attached", "worker %.*s offers %.*s",
+    log_event(l->attach->config.log, g->level, "worker-attached", "worker %.*s offers %.*s",
               SLICE_ARG(g->name), SLICE_ARG(g->services));
     *ret = g;
     return 0;
@@ -195,8 +197,10 @@ static void send_job(struct worker_port *port, const struct core_action *job) {
     struct group *g = CONTAINER_OF(port, struct group, port);
     MAGIC_CHECK(g, GROUP_MAGIC);
     struct core *core = g->attach->config.core;
-    /* The one that waits for the shortest time: its thread and its memory are warm. */
-    struct h1 *h = list_empty(&g->idle) ? NULL : CONTAINER_OF(g->idle.prev, struct h1, node);
+    /* The one that has waited for the shortest time: its thread and its memory are warm. But workers that say
+       nothing may be about to close after an answer: there the one that has waited longest. */
+    struct list *node = g->silent ? g->idle.next : g->idle.prev;
+    struct h1 *h = list_empty(&g->idle) ? NULL : CONTAINER_OF(node, struct h1, node);
     struct run *r = h ? run_new(h, job) : NULL;
     if (!r) {
         core_job_handed_back(core, io_now_us(g->attach->config.loop), job->worker, job->job);
@@ -222,15 +226,17 @@ static void send_body(struct h1 *h) {
     struct stream *s = &h->link->stream;
     struct body *body = r->exchange.message->body;
     int err = 0;
-    while (err == 0 && stream_pending(s) < H1_WRITE_AHEAD && !body_error(body)) {
+    if (body_error(body)) { /* its producer is gone; the worker must not wait for the rest */
+        link_close(h->link, LOG_WARN, "worker-cut", "the body of its request broke off");
+        return;
+    }
+    while (err == 0 && stream_pending(s) < IO_WRITE_AHEAD) {
         struct slice bytes = body_peek(body);
         if (bytes.n == 0) break;
         err =
             r->chunked ? http1_write_chunk(stream_out(s), bytes) : buffer_append_slice(stream_out(s), bytes);
         if (err == 0) body_consume(body, bytes.n);
     }
-    if (stream_pending(s) >= H1_WRITE_AHEAD && !stream_blocked(s))
-        stream_dirty(s); /* go on after this write */
     if (err == 0 && body_finished(body)) {
         if (r->chunked) err = http1_write_last_chunk(stream_out(s));
         r->request_done = err == 0;
@@ -408,14 +414,16 @@ static void on_end(struct link *l) {
 }
 
 /* The connection is gone. A kept one may have been closed by the worker just when the hub sent a job: when
-   that is safe, it does not count as an attempt. */
+   that is safe, it does not count as an attempt, a few times. */
 static void lose_job(struct h1 *h) {
     struct run *r = h->run;
     uint64_t now = link_now(h->link);
-    bool unseen = h->used && !r->begun && method_idempotent(r->exchange.message->head.method);
+    struct message *m = r->exchange.message;
+    bool unseen = h->used && !r->begun && method_idempotent(m->head.method) && m->excused < H1_EXCUSED;
     if (r->cancelled)
         core_slot_free(r->exchange.core, now, h->group->worker, r->exchange.job);
     else if (unseen) {
+        m->excused++;
         exchange_handed_back(&r->exchange, now);
         core_worker_slots(r->exchange.core, now, h->group->worker,
                           h->group->slots); /* the others take jobs */

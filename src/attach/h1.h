@@ -11,7 +11,7 @@ struct h1_offer {
     bool alone;          /* ...but not this one: it is a worker by itself */
     struct slice services; /* "a,b" */
     struct slice labels;
-    enum log_level level; /* for the worker's coming and going */
+    bool silent; /* it has said nothing on connect */
 };
 
 /* Makes the link a connection of its worker, without a slot yet. 0 or a WEIR_E*: nothing has changed then. */

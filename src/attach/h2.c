@@ -37,6 +37,7 @@ struct h2 {
     struct list unpinged; /* cancelled, their RST_STREAM may not have been sent yet */
     struct list pinged;   /* cancelled, waiting for the ACK of a PING; oldest first */
     uint64_t ping_serial, jobs_sent;
+    uint32_t open, slots; /* streams; as told to the core */
     unsigned pings_missed;
     bool going_away;
 };
@@ -48,8 +49,9 @@ struct run {
     struct exchange exchange;
     struct http_head head;
     struct arena arena;
-    const char *why; /* what was wrong with its answer */
-    uint64_t ping;   /* of a cancelled one */
+    const char *why;   /* what was wrong with its answer */
+    size_t unconsumed; /* of the answer: held in its body */
+    uint64_t ping;     /* of a cancelled one */
     int32_t stream;
     bool cancelled, head_done, ended;
     char text[JOB_TEXTS][SLICE_U64];
@@ -150,7 +152,10 @@ static void send_job(struct worker_port *port, const struct core_action *job) {
     MAGIC_CHECK(h, H2_MAGIC);
     struct core *core = h->link->attach->config.core;
     uint64_t now = link_now(h->link);
-    struct run *r = h->going_away ? NULL : run_new(h, job);
+    /* Its SETTINGS may have come in this turn, after the core's decision: nghttp2 would hold the stream back.
+     */
+    uint32_t most = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    struct run *r = h->going_away || h->open >= most ? NULL : run_new(h, job);
     if (!r) {
         core_job_handed_back(core, now, job->worker, job->job);
         return;
@@ -171,6 +176,8 @@ static void send_job(struct worker_port *port, const struct core_action *job) {
         (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0);
         exchange_handed_back(&r->exchange, now);
         run_free(r);
+    } else {
+        h->open++;
     }
     stream_dirty(&h->link->stream);
 }
@@ -225,6 +232,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 
 static void on_reply_consumed(void *ctx, size_t n) {
     struct run *r = ctx;
+    if (n == 0) n = r->unconsumed; /* nobody reads on */
+    r->unconsumed -= n;
     if (n == 0 || r->cancelled) return;
     (void)nghttp2_session_consume_stream(r->h2->session, r->stream, n);
     stream_dirty(&r->h2->link->stream);
@@ -263,8 +272,10 @@ static void on_answer_end(struct run *r) {
 static void on_settings(struct h2 *h) {
     uint32_t slots = nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     const struct attach_config *c = &h->link->attach->config;
-    core_worker_slots(c->core, link_now(h->link), h->link->worker,
-                      slots > c->max_slots ? c->max_slots : slots);
+    if (slots > c->max_slots) slots = c->max_slots;
+    if (slots == h->slots) return;
+    h->slots = slots;
+    core_worker_slots(c->core, link_now(h->link), h->link->worker, slots);
 }
 
 static void free_pinged(struct h2 *h, uint64_t serial) {
@@ -313,8 +324,11 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
     CAST(struct h2, h, arg, H2_MAGIC);
     (void)nghttp2_session_consume_connection(session, n);
     struct run *r = nghttp2_session_get_stream_user_data(session, stream);
-    if (!r || r->cancelled || !exchange_data(&r->exchange, link_now(h->link), (const char *)bytes, n))
+    if (r) r->unconsumed += n;
+    if (!r || r->cancelled || !exchange_data(&r->exchange, link_now(h->link), (const char *)bytes, n)) {
+        if (r && r->unconsumed >= n) r->unconsumed -= n;
         (void)nghttp2_session_consume_stream(session, stream, n);
+    }
     return 0;
 }
 
@@ -329,6 +343,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t er
     CAST(struct h2, h, arg, H2_MAGIC);
     struct run *r = nghttp2_session_get_stream_user_data(session, stream);
     if (!r) return 0;
+    h->open--;
     struct attach *a = h->link->attach;
     uint64_t now = link_now(h->link);
     if (r->cancelled) {
@@ -377,7 +392,6 @@ static int write_frames(struct h2 *h) {
         if (n <= 0) return (int)n;
         if (buffer_append(stream_out(s), frames, (size_t)n) != 0) return NGHTTP2_ERR_NOMEM;
     }
-    if (!stream_blocked(s)) stream_dirty(s); /* go on after this write */
     return 0;
 }
 

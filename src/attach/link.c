@@ -70,8 +70,7 @@ static int attach_h1(struct link *l, const struct ptth_offer *offer, const char 
     struct h1_offer o = {.worker = offer->worker.p ? offer->worker : slice_of(peer),
                          .alone = !offer->worker.p,
                          .services = offer->services,
-                         .labels = offer->labels,
-                         .level = LOG_INFO};
+                         .labels = offer->labels};
     snprintf(l->name, sizeof(l->name), "%.*s", SLICE_ARG(o.worker));
     int err = h1_join(l, &o);
     if (err == 0) err = ptth_write_accept(stream_out(&l->stream));
@@ -110,7 +109,7 @@ static void attach_silent(struct link *l) {
     stream_peer(&l->stream, peer, sizeof(peer));
     const char *colon = strrchr(peer, ':');
     struct slice host = {peer, colon ? (size_t)(colon - peer) : strlen(peer)};
-    struct h1_offer o = {.worker = host, .services = slice_of(l->door->service), .level = LOG_DEBUG};
+    struct h1_offer o = {.worker = host, .services = slice_of(l->door->service), .silent = true};
     snprintf(l->name, sizeof(l->name), "%.*s", SLICE_ARG(host));
     int err = h1_join(l, &o);
     if (err == 0)

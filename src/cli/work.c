@@ -87,8 +87,15 @@ const char *work_request_id(const weir_job *job) {
     return id ? id : "-";
 }
 
+/* libweir says in words what happens. What is no routine is a warning. */
 static void log_line(void *arg, const char *line) {
-    work_log(arg, LOG_INFO, "worker", "%s", line);
+    static const char *const routine[] = {"connected", "draining", "stopped", "stopping"};
+    const char *last = strrchr(line, ':');
+    last = last && last[1] == ' ' ? last + 2 : line;
+    enum log_level level = LOG_WARN;
+    for (size_t i = 0; i < sizeof routine / sizeof *routine; i++)
+        if (strcmp(last, routine[i]) == 0) level = LOG_INFO;
+    work_log(arg, level, "worker", "%s", line);
 }
 
 static bool take_output(struct call *c, struct cli *cli, const char *value) {

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,14 +45,15 @@ struct process {
 /* ---- starting it ---- */
 
 static bool is_program(const char *path) {
-    return access(path, X_OK) == 0;
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
 int work_command_prepare(struct work *w) {
     const char *name = w->command[0], *path = getenv("PATH");
     if (strchr(name, '/')) {
         if (!is_program(name))
-            return cli_fail(w->cli, CLI_FAILED, "cannot run %s: %s", name, strerror(errno));
+            return cli_fail(w->cli, CLI_FAILED, "%s is not a program that can be run", name);
         w->program = strdup(name);
         return w->program ? -1 : CLI_FAILED;
     }

@@ -303,7 +303,7 @@ static int converse(struct call *c) {
     return err < 0 ? err : 0;
 }
 
-/* One try. WEIR_EAGAIN: a kept connection had been closed, nothing has happened yet. */
+/* One try. WEIR_EAGAIN: a kept connection has been closed; asking again is safe. */
 static int try_once(struct call *c, bool kept) {
     int err = write_head(c);
     if (err == 0) err = converse(c);
@@ -313,7 +313,8 @@ static int try_once(struct call *c, bool kept) {
         keep(c->work->upstream, c->fd);
     else
         close(c->fd);
-    return err < 0 && kept && !c->touched && err != WEIR_ECANCELLED ? WEIR_EAGAIN : err;
+    bool stale = kept && !c->touched && method_idempotent(slice_of(weir_job_method(c->job)));
+    return err < 0 && stale && err != WEIR_ECANCELLED ? WEIR_EAGAIN : err;
 }
 
 static int finish(struct call *c, int err) {
@@ -335,10 +336,14 @@ static void call_fini(struct call *c) {
 int work_http(weir_job *job, void *arg) {
     struct work *w = arg;
     char room[4096];
+    /* The server may close a kept connection at any moment: only what is safe to ask twice goes there, once.
+     */
+    bool may_keep = method_idempotent(slice_of(weir_job_method(job)));
     int err;
     for (;;) {
-        struct call c = {.work = w, .job = job, .fd = take_kept(w->upstream)};
+        struct call c = {.work = w, .job = job, .fd = may_keep ? take_kept(w->upstream) : -1};
         bool kept = c.fd >= 0;
+        may_keep = false;
         buffer_init(&c.out);
         buffer_init(&c.in);
         arena_init(&c.arena, 4 * HEAD_MOST, room, sizeof room);

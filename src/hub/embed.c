@@ -42,8 +42,8 @@ int weir_hub_connect(weir_hub *h, int *ret_fd) {
 }
 
 void weir_hub_free(weir_hub **hub) {
+    if (!hub || !*hub) return;
     weir_hub *h = *hub;
-    if (!h) return;
     hub_free(&h->hub);
     config_fini(&h->config);
     free(h);

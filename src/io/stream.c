@@ -177,7 +177,10 @@ void stream_write_out(struct stream *s) {
             fail(s);
             return;
         }
-        if (buffer_size(&s->out) > 0) write_later(s);
+        if (buffer_size(&s->out) > 0)
+            write_later(s);
+        else if (size >= IO_WRITE_AHEAD && !s->close_after_write && s->ops->drained)
+            s->ops->drained(s);
     }
     if (s->close_after_write && !s->writing) say_goodbye(s);
 }

@@ -32,7 +32,7 @@ struct io_loop {
     void *ctx;
 };
 
-enum { IO_READ_SIZE = 64 * 1024 };
+enum { IO_READ_SIZE = 64 * 1024, IO_WRITE_AHEAD = 64 * 1024 };
 
 /* 0 or a WEIR_E*. */
 int io_loop_init(struct io_loop *l);
@@ -54,7 +54,8 @@ struct stream_ops {
     /* The peer ended its sending (FIN), or the connection broke (err a WEIR_E*, 0 for FIN). After an error
        nothing can be written; close it. */
     void (*eof)(struct stream *s, int err);
-    /* Output that had been waiting has gone out; may be NULL. */
+    /* Output that had been waiting, or a piece of IO_WRITE_AHEAD or more, has gone out: there is room again
+       for a before_write that has stopped there. May be NULL. */
     void (*drained)(struct stream *s);
     /* Last chance to append output before a dirty stream is written; may be NULL. */
     void (*before_write)(struct stream *s);
@@ -125,10 +126,6 @@ static inline struct buffer *stream_out(struct stream *s) {
 }
 /* Bytes not yet handed to the kernel. */
 size_t stream_pending(const struct stream *s);
-/* The socket did not take all at once: drained will be called. */
-static inline bool stream_blocked(const struct stream *s) {
-    return s->writing != NULL;
-}
 /* There is output (or before_write has some). */
 void stream_dirty(struct stream *s);
 /* Sends FIN and goes on reading. False, and nothing was done, when output is pending or the stream is broken.

@@ -168,9 +168,17 @@ static void consumed(struct weir_job *job, size_t n) {
     if (nghttp2_session_want_write(job->link->session)) uplink_flush(job->link);
 }
 
+/* The handler has been told of the body's end: from now on only a cancel is news. Under the lock. */
+static void tell_end(struct weir_job *job) {
+    eventfd_t count;
+    job->end_told = true;
+    if (job->event_fd >= 0 && !job->cancelled) (void)eventfd_read(job->event_fd, &count);
+}
+
 int weir_job_has_body(weir_job *job) {
     pthread_mutex_lock(&job->worker->lock);
     bool over = job->body_ended && buffer_size(&job->body) == 0;
+    if (over) tell_end(job);
     pthread_mutex_unlock(&job->worker->lock);
     return !over;
 }
@@ -195,6 +203,7 @@ ptrdiff_t weir_job_body_read(weir_job *job, void *bytes, size_t size) {
     pthread_mutex_lock(&w->lock);
     while (nothing_yet(job)) pthread_cond_wait(&job->changed, &w->lock);
     ptrdiff_t result = take(job, bytes, size);
+    if (result == 0) tell_end(job);
     pthread_mutex_unlock(&w->lock);
     return result;
 }
@@ -204,8 +213,8 @@ ptrdiff_t weir_job_body_poll(weir_job *job, void *bytes, size_t size) {
     eventfd_t count;
     pthread_mutex_lock(&w->lock);
     ptrdiff_t result = nothing_yet(job) ? WEIR_EAGAIN : take(job, bytes, size);
-    bool more = result != WEIR_EAGAIN && (result != 0 || job->cancelled);
-    if (!more && job->event_fd >= 0) (void)eventfd_read(job->event_fd, &count);
+    if (result == WEIR_EAGAIN && job->event_fd >= 0) (void)eventfd_read(job->event_fd, &count);
+    if (result == 0) tell_end(job);
     pthread_mutex_unlock(&w->lock);
     return result;
 }
@@ -213,7 +222,9 @@ ptrdiff_t weir_job_body_poll(weir_job *job, void *bytes, size_t size) {
 int weir_job_fd(weir_job *job) {
     struct weir_worker *w = job->worker;
     pthread_mutex_lock(&w->lock);
-    if (job->event_fd < 0) job->event_fd = eventfd(nothing_yet(job) ? 0 : 1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (job->event_fd < 0)
+        job->event_fd = eventfd(nothing_yet(job) || (job->end_told && !job->cancelled) ? 0 : 1,
+                                EFD_CLOEXEC | EFD_NONBLOCK);
     int fd = job->event_fd;
     pthread_mutex_unlock(&w->lock);
     return fd < 0 ? WEIR_EIO : fd;

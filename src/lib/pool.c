@@ -278,6 +278,8 @@ static void *thread_main(void *arg) {
     if (!fds) return NULL;
     pthread_mutex_lock(&w->lock);
     while (!w->quit) {
+        /* Whoever leaves to do something leaves a guard behind. */
+        if (!w->guarded && w->waiting > 0) wake_followers(w, 1);
         if (w->ready_count > 0)
             run_job(w);
         else if (!w->leading)

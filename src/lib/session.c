@@ -303,9 +303,14 @@ void session_stop(struct uplink *l) {
         job->link = NULL;
         job->has_stream = false;
         w->streams--;
-        if (!job->handled && !job->redirect) job_cancel(job);
+        if (!job->handled && !job->redirect) {
+            job_cancel(job);
+            job->zombie = true;
+            w->zombies++;
+        }
         job_release(job);
     }
+    session_announce_all(w);
     nghttp2_session_del(l->session);
     l->session = NULL;
 }

@@ -10,6 +10,7 @@
 #include "wire/ptth.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -70,19 +71,25 @@ short uplink_events(const struct uplink *l) {
 /* Dials the addresses of the name one after the other; the lock is free while a name is looked up. */
 static void dial(struct uplink *l) {
     struct weir_worker *w = l->worker;
-    for (unsigned i = 0;; i++) {
+    for (unsigned i = l->address_index;; i++) {
         struct sockaddr_storage sa;
         socklen_t size;
         pthread_mutex_unlock(&w->lock);
         int err = io_address_resolve(&l->address, false, i, &sa, &size);
         pthread_mutex_lock(&w->lock);
-        if (err != 0) break;
+        if (err != 0 && l->address_index == 0) break;
+        if (err != 0) { /* past the last: from the first again */
+            i = UINT_MAX;
+            l->address_index = 0;
+            continue;
+        }
         int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0) break;
         int one = 1;
         if (sa.ss_family != AF_UNIX) (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         if (connect(fd, (struct sockaddr *)&sa, size) == 0 || errno == EINPROGRESS) {
             l->fd = fd;
+            l->address_index = i + 1; /* should this one fail later */
             l->state = UPLINK_CONNECTING;
             l->due_ms = worker_now_ms() + DIAL_LIMIT_MS;
             return;
@@ -154,6 +161,7 @@ static void upgraded(struct uplink *l, const char *bytes, size_t n) {
         return;
     }
     l->state = UPLINK_OPEN;
+    l->address_index = 0;
     l->pings_missed = 0;
     l->due_ms = worker_now_ms() + WORKER_PING_MS;
     worker_log(l->worker, "%s: connected", l->name);

@@ -49,9 +49,10 @@ struct uplink {
     struct buffer in; /* of the upgrade's answer */
     size_t scanned;
     struct buffer out;
-    struct list jobs;   /* that have a stream here */
-    unsigned announced; /* MAX_CONCURRENT_STREAMS as last sent */
-    unsigned unsent;    /* answers since the last write */
+    struct list jobs;       /* that have a stream here */
+    unsigned announced;     /* MAX_CONCURRENT_STREAMS as last sent */
+    unsigned address_index; /* of the name's addresses: where to dial next */
+    unsigned unsent;        /* answers since the last write */
     unsigned pings_missed, failures;
     uint64_t due_ms; /* next ping, or next try */
     bool given;      /* the fd came from the caller: no reconnect */
@@ -103,7 +104,7 @@ struct weir_job {
     int event_fd;              /* of weir_job_fd; -1: not asked for */
     struct redirect *redirect; /* its body is fetched from the worker */
     bool has_stream, handled, zombie;
-    bool body_ended, body_cut;
+    bool body_ended, body_cut, end_told;
     pthread_cond_t changed;
     struct arena arena;
     struct http_head head;

@@ -22,6 +22,7 @@ struct message *message_ref(struct message *m) {
 
 void message_unref(struct message *m) {
     if (!m || --m->refs) return;
+    if (m->body) body_abandon(m->body); /* whoever still produces it should not wait for a reader */
     body_unref(m->body);
     arena_fini(&m->arena);
     free(m);

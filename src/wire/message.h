@@ -11,7 +11,8 @@ struct message {
     unsigned refs;
     struct arena arena;
     struct http_head head;
-    struct body *body; /* NULL: none. The message holds a reference. */
+    struct body *body;     /* NULL: none. The message holds a reference. */
+    unsigned char excused; /* losses that did not count as attempts */
 };
 
 /* NULL: out of memory. arena_limit: most bytes its arena may hold. */

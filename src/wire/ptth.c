@@ -81,8 +81,8 @@ static int read_origin(struct slice target, struct arena *a, struct slice *ret_h
 
 static bool services_are_valid(struct slice services) {
     if (!services.p) return false;
-    while (services.p)
-        if (!text_is_service(slice_next(&services, ','))) return false;
+    for (unsigned n = 0; services.p; n++)
+        if (n == PTTH_SERVICES || !text_is_service(slice_next(&services, ','))) return false;
     return true;
 }
 
@@ -137,7 +137,7 @@ int ptth_parse(const struct http_head *head, struct arena *a, struct ptth_offer 
         join_fields(head, HEAD_WEIR_LABELS, a, &offer.labels) || join_fields(head, HEAD_ALPN, a, &alpn))
         return out_of_memory(ret_why);
     if (!offer.services.p) offer.services = host;
-    if (!services_are_valid(offer.services)) return malformed("bad service name", ret_why);
+    if (!services_are_valid(offer.services)) return malformed("a bad service name, or more than 64", ret_why);
     if (alpn.p && !read_alpn(alpn, &offer.protocol))
         return malformed("ALPN has neither http/1.1 nor h2", ret_why);
     offer.worker = head_get(head, HEAD_WEIR_WORKER);

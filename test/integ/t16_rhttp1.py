@@ -314,8 +314,8 @@ class Rhttp1(Case):
         self.h.wait_workers(0)
 
     def test_a_kept_connection_closed_just_now_costs_no_attempt(self):
-        """More than --attempts workers close their kept connection as a job comes: the GET is answered."""
-        workers = [self.worker1() for _ in range(5)]
+        """Three workers close their kept connection as a job comes: the GET has used up no attempt."""
+        workers = [self.worker1() for _ in range(3)]
         clients = [self.ask() for _ in workers]
         for w in workers:
             w.request()
@@ -341,6 +341,21 @@ class Rhttp1(Case):
         self.assertEqual(self.answer(client).body, b"at last")
         for t in threads:
             t.join(5)
+
+    def test_a_request_that_ends_every_worker_ends(self):
+        """Kept connections excuse three losses; then they count."""
+        workers = [self.worker1() for _ in range(8)]
+        clients = [self.ask() for _ in workers]
+        for w in workers:
+            w.request()
+            w.answer(b"ok")
+        for client in clients:
+            self.answer(client)
+        self.h.wait_idle()
+        for w in workers:
+            threading.Thread(target=lambda w=w: (w.client.more(), w.close()), daemon=True).start()
+        self.assertEqual(self.answer(self.ask()).status, 502)
+        self.h.wait_workers(2)  # 3 excused and 3 attempts
 
     def test_drain_waits_for_a_running_job(self):
         w = self.worker1()

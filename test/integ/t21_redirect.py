@@ -40,8 +40,8 @@ class Redirect(Case):
         r = self.get(self.h, "/big")
         where = self.location(r)
         got = self.fetch(where)
-        self.assertEqual((got.status, got.body, got.header("content-type"), got.header("content-length")),
-                         (200, b"\0" * 100000, "text/x", "100000"))
+        self.assertEqual((got.status, got.body, got.header("content-type")), (200, b"\0" * 100000, "text/x"))
+        self.assertIn(got.header("content-length"), ("100000", None))  # None: it was still being written
         again = self.fetch(where)
         self.assertEqual((again.status, again.header("content-type")), (410, "application/problem+json"))
         self.assertEqual(self.fetch((where[0], "/" + "0" * 48)).status, 410)
