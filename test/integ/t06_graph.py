@@ -171,6 +171,33 @@ class Graph(Case):
                 self.assert_problem(client.response(), 502)
         self.h.wait_idle()
 
+    def test_a_forward_that_goes_nowhere_gives_its_slot_back(self):
+        """More than a window of it, to a service that does not exist; and a client that leaves before it is taken."""
+        fake = FakeWorker(self, self.h, "hand")
+        self.h.wait_worker("fake", 1)
+        self.worker(self.h, offer=["sleep"])
+        block = self.client(self.h)
+        block.send(request_bytes("GET", "/sleep?ms=60000"))
+        self.h.wait_running(1)
+        for to, leave in (("nowhere", False), ("sleep", True)):
+            with self.subTest(to):
+                client = self.client(self.h)
+                client.send(request_bytes("GET", "/hand"))
+                stream = fake.wait_request()
+                fake.headers(stream, 200, [("weir-forward", to)])
+                for _ in range(16):  # 256 KiB: as much as the hub lets it send
+                    fake.data(stream, b"x" * 16384)
+                if leave:
+                    self.h.wait_queued(1)
+                    client.close()
+                    self.h.wait_queued(0)
+                else:
+                    self.assert_problem(client.response(), 502)
+                fake.wait_frame(8, stream)  # WINDOW_UPDATE: it may go on
+                fake.data(stream, b"x" * 16000, end=True)
+                self.h.wait_status(lambda s: all(w["running"] == 0 for w in s["workers_list"] if w["id"] == "fake"),
+                                   5, "the slot comes back")
+
     def test_request_id_is_the_same_in_errors_of_later_stages(self):
         self.two_stages()
         r = self.get(self.h, "/one?to=nowhere", [("X-Request-Id", "keep-me")])

@@ -9,6 +9,7 @@ import time
 import zlib
 
 from weirtest import Case, Client, Closed, FakeWorker, Worker, main, request_bytes, scaled, slow, wait_until
+from weirtest.h2 import END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, header_block
 
 
 class Load:
@@ -397,7 +398,58 @@ class SlowClients(Case):
         self.assertLess(time.monotonic() - begin, scaled(1))
 
 
+class WrongGuesses(Case):
+    def test_handlers_that_are_suddenly_slow_leave_somebody_to_lead(self):
+        """After a streak of quick jobs of a service, slow ones of the same: heartbeats and quick ones go on."""
+        h = self.hub("--heartbeat", "300ms")
+        self.worker(h, slots=3, offer=["stubborn"])
+        with Client(h.listen) as quick:
+            for _ in range(300):
+                self.assertEqual(quick.request("GET", "/stubborn?ms=0").status, 200)
+        slow = [self.client(h) for _ in range(2)]
+        for client in slow:
+            client.send(request_bytes("POST", "/stubborn?ms=3000", body=b"x"))
+        h.wait_running(2)
+        begin = time.monotonic()
+        self.assertEqual(self.get(h, "/stubborn?ms=0").status, 200)
+        self.assertLess(time.monotonic() - begin, scaled(1))
+        for client in slow:
+            self.assertEqual(client.response("POST").status, 200)
+
+
 class HandedBack(Case):
+    def test_no_slots_and_an_answer_in_one_piece(self):
+        """SETTINGS come in the turn in which the core has chosen this worker: the job goes to another one."""
+        h = self.hub()
+        fake = FakeWorker(self, h, "hello", slots=1)
+        h.wait_worker("fake", 1)
+        clients = [self.client(h) for _ in range(2)]
+        clients[0].send(request_bytes("GET", "/hello"))
+        stream = fake.wait_request()
+        clients[1].send(request_bytes("GET", "/hello"))
+        h.wait_queued(1)
+        fake.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, header_block([(":status", "204")])) +
+                  frame(SETTINGS, 0, 0, bytes((0, 3, 0, 0, 0, 0))))
+        self.assertEqual(clients[0].response().status, 204)
+        self.worker(h, offer=["hello"])
+        self.assertEqual(clients[1].response().text, "hello")
+
+    def test_a_lost_hub_does_not_free_the_slots_of_handlers(self):
+        """A handler that runs on when its hub has gone keeps its slot at the hub that comes back."""
+        path = os.path.join(self.directory, "workers")
+        h = self.hub(worker_listen=f"unix:{path}")
+        self.worker(h, slots=2, offer=["stubborn"])
+        clients = [self.client(h) for _ in range(2)]
+        for client in clients:
+            client.send(request_bytes("GET", "/stubborn?ms=4000"))
+        h.wait_running(2)
+        h.kill()
+        h.ended = True
+        again = self.hub(worker_listen=f"unix:{path}")
+        status = again.wait_workers(1)
+        self.assertEqual(status["slots"], 0)
+        again.wait_status(lambda s: s["slots"] == 2, 8, "the handlers have returned")
+
     def test_refused_stream_is_run_elsewhere_even_a_post(self):
         h = self.hub()
         fake = FakeWorker(self, h, "hello", slots=1)

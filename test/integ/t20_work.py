@@ -346,6 +346,59 @@ class HttpServers(Work):
         wait_until(lambda: os.path.exists(mark), 5, "the app's generator was closed")
         self.h.wait_idle()
 
+    def test_what_a_server_dies_of_is_asked_once(self):
+        """A server that closes kept connections without an answer: a POST is not repeated, a GET once."""
+        seen = []
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+
+        def serve(s):
+            while True:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    piece = s.recv(1)
+                    if not piece:
+                        return s.close()
+                    head += piece
+                seen.append(head.split(b" ")[0] + b" " + head.split(b" ")[1])
+                if b"poison" in seen[-1]:
+                    return s.close()
+                s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+        def accept():
+            while True:
+                try:
+                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+                except OSError:
+                    return
+        threading.Thread(target=accept, daemon=True).start()
+        self.work("app", "--http", "http://127.0.0.1:%d" % listener.getsockname()[1], "--strip", "/app", slots=4)
+        for method, most in (("POST", 1), ("GET", 2)):
+            clients = [self.client(self.h) for _ in range(4)]
+            for c in clients:
+                c.send(request_bytes("GET", "/app/"))
+            for c in clients:
+                self.assertEqual(c.response().body, b"ok")
+            seen.clear()
+            self.assertEqual(self.get(self.h, "/app/poison", method=method).status, 502)
+            self.assertLessEqual(len(seen), most, seen)
+
+    def test_waiting_for_a_server_costs_nothing(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        w = self.work("app", "--http", "http://127.0.0.1:%d" % listener.getsockname()[1])
+        client = self.client(self.h)
+        client.send(request_bytes("GET", "/app"))
+        s, _ = listener.accept()
+        self.addCleanup(listener.close)
+        self.assertIn(b"GET /app", s.recv(65536))
+        ticks = lambda: sum(map(int, open(f"/proc/{w.pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
+        before = ticks()
+        time.sleep(0.5)  # the time in which it should do nothing
+        self.assertLess(ticks() - before, 10)
+        s.sendall(b"HTTP/1.0 200 OK\r\n\r\nat last")
+        s.close()
+        self.assertEqual(client.response().body, b"at last")
+
     def test_nginx_serves_a_gigabyte(self):
         root = self.path("www")
         os.mkdir(root)
