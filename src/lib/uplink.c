@@ -10,7 +10,6 @@
 #include "wire/ptth.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -34,6 +33,7 @@ void uplink_close(struct uplink *l, const char *why) {
     session_stop(l);
     if (l->fd >= 0) close(l->fd);
     l->fd = -1;
+    lookup_free(&l->lookup);
     buffer_reset(&l->in);
     buffer_reset(&l->out);
     l->scanned = 0;
@@ -68,36 +68,35 @@ short uplink_events(const struct uplink *l) {
     }
 }
 
-/* Dials the addresses of the name one after the other; the lock is free while a name is looked up. */
-static void dial(struct uplink *l) {
-    struct weir_worker *w = l->worker;
-    for (unsigned i = l->address_index;; i++) {
-        struct sockaddr_storage sa;
-        socklen_t size;
-        pthread_mutex_unlock(&w->lock);
-        int err = io_address_resolve(&l->address, false, i, &sa, &size);
-        pthread_mutex_lock(&w->lock);
-        if (err != 0 && l->address_index == 0) break;
-        if (err != 0) { /* past the last: from the first again */
-            i = UINT_MAX;
-            l->address_index = 0;
-            continue;
-        }
-        int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+/* Dials the next of the name's addresses that can be dialled. */
+static void dial_next(struct uplink *l) {
+    struct sockaddr_storage sa;
+    socklen_t size;
+    while (lookup_address(l->lookup, l->address_index, &sa, &size)) {
+        l->address_index++;
+        int one = 1, fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0) break;
-        int one = 1;
         if (sa.ss_family != AF_UNIX) (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         if (connect(fd, (struct sockaddr *)&sa, size) == 0 || errno == EINPROGRESS) {
             l->fd = fd;
-            l->address_index = i + 1; /* should this one fail later */
             l->state = UPLINK_CONNECTING;
             l->due_ms = worker_now_ms() + DIAL_LIMIT_MS;
             return;
         }
         close(fd);
     }
-    l->state = UPLINK_CONNECTING; /* so that the failure is told and counted */
-    uplink_close(l, "cannot connect");
+    uplink_close(l, l->address_index == 0 ? "cannot look up its name" : "cannot connect");
+}
+
+static void dial(struct uplink *l) {
+    l->address_index = 0;
+    l->lookup = lookup_start(&l->address, l->worker->wake_fd);
+    l->state = UPLINK_RESOLVING;
+    l->due_ms = worker_now_ms() + DIAL_LIMIT_MS;
+    if (!l->lookup)
+        uplink_close(l, "cannot look up its name");
+    else if (lookup_done(l->lookup))
+        dial_next(l);
 }
 
 static int write_upgrade(struct uplink *l) {
@@ -119,9 +118,17 @@ static void connected(struct uplink *l) {
     int err = 0;
     socklen_t n = sizeof(err);
     if (!l->given && (getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &err, &n) != 0 || err != 0)) {
-        uplink_close(l, strerror(err));
+        struct sockaddr_storage sa;
+        if (lookup_address(l->lookup, l->address_index, &sa, &n)) { /* there is another one */
+            close(l->fd);
+            l->fd = -1;
+            dial_next(l);
+        } else {
+            uplink_close(l, strerror(err));
+        }
         return;
     }
+    lookup_free(&l->lookup);
     if (l->given) (void)fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) | O_NONBLOCK);
     l->state = UPLINK_UPGRADING;
     l->due_ms = worker_now_ms() + DIAL_LIMIT_MS;
@@ -161,7 +168,6 @@ static void upgraded(struct uplink *l, const char *bytes, size_t n) {
         return;
     }
     l->state = UPLINK_OPEN;
-    l->address_index = 0;
     l->pings_missed = 0;
     l->due_ms = worker_now_ms() + WORKER_PING_MS;
     worker_log(l->worker, "%s: connected", l->name);
@@ -201,6 +207,7 @@ static void overdue(struct uplink *l, uint64_t now_ms) {
 }
 
 void uplink_step(struct uplink *l, short events, uint64_t now_ms) {
+    if (l->state == UPLINK_RESOLVING && lookup_done(l->lookup)) dial_next(l);
     if (l->state == UPLINK_CONNECTING && (l->given || events)) connected(l);
     if ((l->state == UPLINK_UPGRADING || l->state == UPLINK_OPEN) && (events & (POLLIN | POLLHUP | POLLERR)))
         readable(l);

@@ -175,6 +175,7 @@ void weir_worker_free(weir_worker **worker) {
     for (size_t i = 0; i < w->link_count; i++) {
         struct uplink *l = &w->links[i];
         if (l->fd >= 0) close(l->fd);
+        lookup_free(&l->lookup);
         buffer_fini(&l->in);
         buffer_fini(&l->out);
         free(l->name);

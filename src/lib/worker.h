@@ -14,6 +14,7 @@
 #include "base/buffer.h"
 #include "base/list.h"
 #include "io/stream.h"
+#include "lib/lookup.h"
 #include "weir/weir.h"
 #include "wire/head.h"
 #include <nghttp2/nghttp2.h>
@@ -36,7 +37,14 @@ struct service {
     unsigned runs;
 };
 
-enum uplink_state { UPLINK_WAITING, UPLINK_CONNECTING, UPLINK_UPGRADING, UPLINK_OPEN, UPLINK_CLOSED };
+enum uplink_state {
+    UPLINK_WAITING,
+    UPLINK_RESOLVING,
+    UPLINK_CONNECTING,
+    UPLINK_UPGRADING,
+    UPLINK_OPEN,
+    UPLINK_CLOSED
+};
 
 /* The connection to one hub. */
 struct uplink {
@@ -51,7 +59,8 @@ struct uplink {
     struct buffer out;
     struct list jobs;       /* that have a stream here */
     unsigned announced;     /* MAX_CONCURRENT_STREAMS as last sent */
-    unsigned address_index; /* of the name's addresses: where to dial next */
+    struct lookup *lookup;  /* while dialling */
+    unsigned address_index; /* of its addresses: which to dial next */
     unsigned unsent;        /* answers since the last write */
     unsigned pings_missed, failures;
     uint64_t due_ms; /* next ping, or next try */
