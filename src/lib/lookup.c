@@ -65,7 +65,8 @@ bool lookup_done(const struct lookup *l) {
     return __atomic_load_n(&l->done, __ATOMIC_ACQUIRE);
 }
 
-bool lookup_address(const struct lookup *l, unsigned index, struct sockaddr_storage *ret, socklen_t *ret_size) {
+bool lookup_address(const struct lookup *l, unsigned index, struct sockaddr_storage *ret,
+                    socklen_t *ret_size) {
     if (index >= l->count) return false;
     *ret = l->found[index];
     *ret_size = l->sizes[index];
