@@ -19,7 +19,8 @@ enum {
     H1_MAGIC = 0x68312d2d,
     GROUP_MAGIC = 0x67726f75,
     H1_EXCUSED = 3,
-    H1_RUN_ROOM = 640 /* of an answer's head inside its run */
+    H1_CLOSES_US = 1000 * 1000, /* so soon after an answer */
+    H1_RUN_ROOM = 640           /* of an answer's head inside its run */
 };
 
 /* A worker: connections, each in one of two lists. */
@@ -33,6 +34,7 @@ struct group {
     unsigned slots; /* connections that take jobs, busy ones included */
     unsigned links;
     bool silent;
+    bool closes; /* its connections end after an answer, without saying so: they are not used again */
     enum log_level level;
     struct slice name, services, labels;
     char text[];
@@ -59,7 +61,8 @@ struct h1 {
     struct list node;
     struct run *run;    /* NULL: waits for a job */
     bool counted, used; /* it is a slot of its group; it has answered before */
-    bool last;          /* takes no job after this one */
+    uint64_t answered_us;
+    bool last; /* takes no job after this one */
 };
 
 /* ---- groups ---- */
@@ -292,6 +295,7 @@ static void finish(struct h1 *h, bool more_than_that) {
     list_del(&h->node);
     list_push_back(&h->group->idle, &h->node);
     h->used = true;
+    h->answered_us = now;
     core_slot_free(core, now, h->group->worker, job);
     if (more_than_that)
         bad(h, "it sends more than its answer");
@@ -317,7 +321,7 @@ static ptrdiff_t read_head(struct h1 *h, struct slice data, const char **ret_why
     r->head = head;
     r->head_done = true;
     http1_body_init(&r->body, &r->head, r->exchange.message->head.method);
-    if (!head.keep_alive || r->body.framing == HTTP1_UNTIL_CLOSE) h->last = true;
+    if (!head.keep_alive || r->body.framing == HTTP1_UNTIL_CLOSE || h->group->closes) h->last = true;
     if (slice_eq(head_get_name(&r->head, SLICE("weir-slots")), SLICE("0"))) h->last = true;
     struct body_side producer = {on_reply_consumed, h};
     err = exchange_head(&r->exchange, link_now(h->link), &r->head, r->body.done, c->body_window, producer,
@@ -435,6 +439,7 @@ static void lose_job(struct h1 *h) {
 static void stop(struct link *l) {
     CAST(struct h1, h, l->state, H1_MAGIC);
     struct group *g = h->group;
+    if (g->silent && h->used && !h->last && link_now(l) - h->answered_us < H1_CLOSES_US) g->closes = true;
     count_slot(h, false);
     if (h->run) lose_job(h);
     list_del(&h->node);

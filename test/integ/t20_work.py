@@ -427,7 +427,7 @@ class HttpServers(Work):
         self.assertEqual(p.wait(), 0)
         p.stdout.close()
         self.assertEqual(got.digest(), digest.digest())
-        if not sanitized():
+        if not sanitized:
             self.assertLess(w.memory("VmHWM"), 32 << 20)
         r = self.get(self.h, "/www/big", headers=[("Range", "bytes=10-19")])
         self.assertEqual((r.status, r.body), (206, block[10:20]))
