@@ -35,7 +35,7 @@ static void on_worker_took_bytes(void *ctx, size_t n) {
     struct conn *c = a->conn;
     if (a->input_over || c->stream.reading || c->closing) return;
     if (body_abandoned(a->message->body) || body_room(a->message->body) > 0) {
-        conn_wait(c, WAIT_BODY);
+        conn_wait(c, a->replied ? WAIT_WRITE : WAIT_BODY);
         if (buffer_size(&c->in) > 0 && list_empty(&c->ready)) list_push_back(&c->edge->ready, &c->ready);
         stream_read_start(&c->stream);
         stream_dirty(&c->stream); /* have the turn go round once more */
@@ -97,7 +97,7 @@ static void submit(struct ask *a) {
     struct failure failure = {.error = err, .detail = why};
     if (err == 0) {
         r.message = message_ref(m);
-        uint64_t owed = m->head.has_length ? m->head.content_length : 0;
+        uint64_t owed = m->head.has_length ? m->head.content_length : a->input_over ? 0 : cfg->body_window;
         r.bytes = sizeof(*m) + m->arena.used + (owed < cfg->body_window ? owed : cfg->body_window);
         err = core_submit(cfg->core, io_now_us(cfg->loop), &r, &a->request, &failure);
         if (err != 0) message_unref(m);
@@ -105,7 +105,8 @@ static void submit(struct ask *a) {
     if (err != 0)
         reply_problem(a, failure.error, failure.status, failure.detail, failure.retry_after_s, false);
     else if (!a->input_over)
-        conn_wait(c, WAIT_BODY);
+        conn_wait(c, a->expect_100 ? WAIT_NONE
+                                   : WAIT_BODY); /* it waits for the 100, which a worker's taking brings */
 }
 
 static void serve_page(struct ask *a, struct slice path, struct slice query) {
@@ -241,7 +242,7 @@ ptrdiff_t ask_body(struct ask *a, struct slice data) {
         conn_wait(c, a->replied ? WAIT_WRITE : WAIT_NONE);
     } else if (body_room(body) == 0 && !body_abandoned(body)) {
         stream_read_stop(&c->stream);
-        conn_wait(c, WAIT_NONE);
+        conn_wait(c, a->replied ? WAIT_WRITE : WAIT_NONE);
     } else if (n > 0) {
         conn_wait(c, a->replied ? WAIT_WRITE : WAIT_BODY);
     }

@@ -29,6 +29,7 @@ void conn_wait(struct conn *c, enum conn_wait wait) {
         break;
     }
     c->wait = wait;
+    if (wait == WAIT_WRITE) c->unsent = stream_unsent(&c->stream);
     if (us == 0)
         wheel_del(&c->edge->wheel, &c->timer);
     else
@@ -53,6 +54,13 @@ static size_t take_up(struct conn *c, struct slice data) {
     while (used < data.n && !c->closing) {
         struct slice rest = {data.p + used, data.n - used};
         if (!c->ask) {
+            if (stream_pending(&c->stream) >= IO_WRITE_AHEAD) { /* pipelined, and does not read its answers */
+                c->blocked = true;
+                stream_read_stop(&c->stream);
+                conn_wait(c, WAIT_WRITE);
+                stream_dirty(&c->stream);
+                break;
+            }
             size_t skip = c->scanned == 0 ? http1_skip(rest) : 0;
             used += skip;
             rest.p += skip;
@@ -94,7 +102,13 @@ void conn_resume(struct conn *c) {
     if (c->closing) return;
     size_t used = take_up(c, buffer_slice(&c->in));
     buffer_consume(&c->in, used);
-    if (!c->closing && (!c->ask || buffer_size(&c->in) == 0)) stream_read_start(&c->stream);
+    if (!c->closing && !c->blocked && (!c->ask || buffer_size(&c->in) == 0)) stream_read_start(&c->stream);
+}
+
+/* Has conn_resume called in this turn. */
+static void resume_soon(struct conn *c) {
+    if (list_empty(&c->ready)) list_push_back(&c->edge->ready, &c->ready);
+    stream_dirty(&c->stream);
 }
 
 static void on_data(struct stream *s, const char *bytes, size_t n) {
@@ -125,6 +139,11 @@ static void on_eof(struct stream *s, int err) {
 
 static void on_drained(struct stream *s) {
     struct conn *c = conn_of(s);
+    if (c->blocked && !c->closing) {
+        c->blocked = false;
+        conn_wait(c, WAIT_IDLE);
+        resume_soon(c);
+    }
     if (!c->ask || !c->ask->body) return;
     conn_wait(c, WAIT_WRITE);
     stream_dirty(s);
@@ -179,13 +198,14 @@ void conn_next(struct conn *c) {
     c->ask = NULL;
     if (!keep_on) {
         c->closing = true;
-        conn_wait(c, WAIT_NONE);
+        list_del(&c->ready);
+        conn_wait(c, WAIT_WRITE); /* a client that does not read is closed in the end */
         stream_close_after_write(&c->stream);
         return;
     }
     conn_wait(c, WAIT_IDLE);
     if (buffer_size(&c->in) > 0)
-        list_push_back(&c->edge->ready, &c->ready);
+        resume_soon(c);
     else
         stream_read_start(&c->stream);
 }

@@ -41,11 +41,13 @@ struct conn {
     struct list node, ready;
     struct wheel_timer timer;
     enum conn_wait wait;
+    size_t unsent;    /* at the beginning of a WAIT_WRITE */
     struct buffer in; /* not yet taken up: part of a head, or pipelined requests */
     size_t scanned;
     struct ask *ask;  /* the request being served, or NULL */
     bool closing;     /* no further request */
     bool half_closed; /* the client sends no more, and may do so */
+    bool blocked;     /* no further request until the client takes its answers */
     char peer[48];
 };
 

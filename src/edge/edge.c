@@ -24,7 +24,12 @@ static void overdue(struct conn *c) {
         reply_problem(a, WEIR_ESLOW, 0, "no byte of the body came within body-timeout", 0, true);
         break;
     case WAIT_WRITE:
+        if (stream_unsent(&c->stream) < c->unsent) { /* slow, but it reads */
+            conn_wait(c, WAIT_WRITE);
+            break;
+        }
         e->stats.slow_clients++;
+        if (a && a->until_close) stream_reset(&c->stream); /* a FIN would look like the end of the whole */
         conn_close(c);
         break;
     case WAIT_NONE:
@@ -40,6 +45,7 @@ static void on_timer(uv_timer_t *timer) {
     LIST_FOR (node, &e->conns) { /* who is not read from could leave unnoticed */
         struct conn *c = CONTAINER_OF(node, struct conn, node);
         bool unread = c->ask && !c->stream.reading && !c->closing && !c->half_closed;
+        if (unread && e->config.half_close && e->config.half_close(e->config.ctx, c->ask->service)) continue;
         if (!unread || !stream_peer_gone(&c->stream)) continue;
         e->stats.clients_left++;
         conn_close(c);

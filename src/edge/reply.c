@@ -208,6 +208,7 @@ static void on_taken(struct requester *r) {
     a->conn->edge->stats.responses_1xx++;
     put(stream_out(&a->conn->stream), SLICE("HTTP/1.1 100 Continue\r\n\r\n"));
     stream_dirty(&a->conn->stream);
+    if (!a->input_over) conn_wait(a->conn, WAIT_BODY);
 }
 
 static void on_body(void *ctx, size_t n) {

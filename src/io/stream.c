@@ -108,6 +108,10 @@ size_t stream_pending(const struct stream *s) {
     return buffer_size(&s->out) + (s->writing ? buffer_size(&s->writing->bytes) : 0);
 }
 
+size_t stream_unsent(const struct stream *s) {
+    return buffer_size(&s->out) + uv_stream_get_write_queue_size(&s->u.stream);
+}
+
 void stream_dirty(struct stream *s) {
     if (s->closing || !list_empty(&s->dirty)) return;
     if (s->first)

@@ -126,6 +126,8 @@ static inline struct buffer *stream_out(struct stream *s) {
 }
 /* Bytes not yet handed to the kernel. */
 size_t stream_pending(const struct stream *s);
+/* Of these, what the kernel has not taken either: less than before when the peer reads. */
+size_t stream_unsent(const struct stream *s);
 /* There is output (or before_write has some). */
 void stream_dirty(struct stream *s);
 /* Sends FIN and goes on reading. False, and nothing was done, when output is pending or the stream is broken.

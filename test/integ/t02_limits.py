@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every size and every time that a client controls has a limit, and passing it has its own answer."""
 
+import threading
 import time
 
 from weirtest import Case, Client, main, request_bytes, scaled, wait_until
@@ -233,6 +234,49 @@ class Times(Case):
         client.send(request_bytes("GET", "/source?bytes=100000000"))
         wait_until(lambda: self.logged("cancelled"), 10, "the worker hears that nobody reads")
         h.wait_idle()
+
+
+class HostileReaders(Case):
+    def test_pipelined_requests_whose_answers_nobody_reads(self):
+        """The hub's own answers are made only as fast as they are taken."""
+        h = self.hub("--body-timeout", "2s")
+        before = h.rss()
+        client = self.client(h)
+        sent, quiet = 0, 0
+        piece = b"GET /nope HTTP/1.1\r\nHost: a\r\n\r\n" * 2000
+        while sent < 32 << 20 and quiet < 50:
+            n = client.send_what_fits(piece)
+            sent += n
+            quiet = 0 if n else quiet + 1
+            if not n:
+                time.sleep(0.01)
+        self.assertLess(sent, 32 << 20)
+        self.assertLess(h.rss() - before, 16 << 20)
+        wait_until(lambda: h.metrics().value("weir_connections") == 0, 10, "it is closed for not reading")
+
+    def test_pipelined_requests_are_all_answered(self):
+        h = self.hub()
+        client = self.client(h)
+        one = b"GET /nope HTTP/1.1\r\nHost: a\r\n\r\n"
+        threading.Thread(target=client.send, args=(one * 20000,), daemon=True).start()
+        for _ in range(20000):
+            self.assertEqual(client.response().status, 404)
+
+    def test_resets_in_the_middle_of_pipelines(self):
+        h = self.hub()
+        for i in range(200):
+            client = self.client(h)
+            client.send(b"GET /nope HT")
+            client.send(b"TP/1.1\r\nHost: a\r\n\r\n" + b"GET /nope HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+            client.reset()
+        self.assertEqual(self.get(h, "/nope").status, 404)
+
+    def test_a_last_answer_that_is_not_read(self):
+        h = self.hub("--body-timeout", "1s")
+        self.worker(h, offer=["drip"])
+        client = self.client(h, receive_buffer=4096)
+        client.send(request_bytes("GET", "/drip?n=100&size=65536&ms=0", [("Connection", "close")]))
+        wait_until(lambda: h.metrics().value("weir_connections") == 0, 10, "its connection is closed")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ class H1Worker:
         if service is None:
             return
         self.client.send(Handshake(service, worker, alpn="http%2F1.1").bytes())
+        while not self.client.data.endswith(b"\r\n\r\n"):  # and not a byte of what follows
+            self.client.data += self.client.sock.recv(1) or b"\r\n\r\n"
         answer = self.client.head()
         if answer.status != 101:
             raise AssertionError(f"handshake refused: {answer}")
