@@ -38,16 +38,15 @@ int attach_new(const struct attach_config *config, struct attach **ret) {
     return 0;
 }
 
-/* A TCP peer that is silent is noticed by the heartbeat of its protocol, where there is one; the kernel's own
-   limits are the net below it: probes on a connection that waits, a time-out for what is not acknowledged. */
+/* A TCP peer that is silent is noticed by the heartbeat of its protocol, where there is one; the kernel's
+   probes on a connection that waits are the net below it. (TCP_USER_TIMEOUT would also end a worker that just
+   does not read.) */
 static void harden_tcp(struct link *l) {
     uv_os_fd_t fd;
     if (uv_fileno(&l->stream.u.handle, &fd) != 0) return;
     struct attach_config *c = &l->attach->config;
-    unsigned ms = (unsigned)(c->heartbeat_us / 1000) * (c->heartbeat_missed + 1);
     int s = (int)(c->heartbeat_us / 1000000), missed = (int)c->heartbeat_missed, on = 1;
     if (s == 0) s = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &s, sizeof(s));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &s, sizeof(s));

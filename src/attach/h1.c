@@ -259,7 +259,10 @@ static void cancel_job(struct worker_port *port, uint64_t job, enum core_cause c
         exchange_cancelled(&r->exchange);
         if (r->exchange.message->body) body_consumer(r->exchange.message->body, (struct body_side){0});
         stream_read_start(&h->link->stream); /* its FIN is what we wait for */
-        if (!stream_end(&h->link->stream))
+        unsigned ms = (unsigned)(h->link->attach->config.heartbeat_us / 1000) * 4;
+        if (stream_end(&h->link->stream))
+            stream_user_timeout(&h->link->stream, ms); /* for a peer that is not there any more */
+        else
             link_close(h->link, LOG_DEBUG, "worker-cut", "cancelled while it was being written to");
         return;
     }

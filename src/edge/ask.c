@@ -29,6 +29,11 @@ void ask_left(struct ask *a) {
     access_log(a);
 }
 
+bool ask_full(const struct ask *a) {
+    const struct body *body = a->input_over || !a->message ? NULL : a->message->body;
+    return body && body_room(body) == 0 && !body_abandoned(body);
+}
+
 static void on_worker_took_bytes(void *ctx, size_t n) {
     (void)n;
     struct ask *a = ctx;
@@ -42,14 +47,17 @@ static void on_worker_took_bytes(void *ctx, size_t n) {
     }
 }
 
+#define MOST_TIMEOUT_MS (100ull * 24 * 3600 * 1000)
+
 /* Weir-Timeout (a duration) and Weir-Priority (0..9) of the client; what does not parse is an error. */
 static int read_wishes(struct ask *a, struct core_request *r, const char **ret_why) {
     const struct http_head *head = &a->message->head;
     const struct edge_config *cfg = &a->conn->edge->config;
     uint64_t timeout_ms = cfg->request_timeout_us / 1000, priority = CORE_PRIORITY_DEFAULT;
     if (head_has(head, HEAD_WEIR_TIMEOUT) &&
-        !slice_duration_ms(head_get(head, HEAD_WEIR_TIMEOUT), &timeout_ms)) {
-        *ret_why = "Weir-Timeout must be a duration such as 30s or 500ms";
+        (!slice_duration_ms(head_get(head, HEAD_WEIR_TIMEOUT), &timeout_ms) || timeout_ms == 0 ||
+         timeout_ms > MOST_TIMEOUT_MS)) {
+        *ret_why = "Weir-Timeout must be a duration such as 30s or 500ms, at most 100 days";
         return WEIR_EINVAL;
     }
     if (head_has(head, HEAD_WEIR_PRIORITY) &&
@@ -240,7 +248,7 @@ ptrdiff_t ask_body(struct ask *a, struct slice data) {
         a->input_over = true;
         body_end(body);
         conn_wait(c, a->replied ? WAIT_WRITE : WAIT_NONE);
-    } else if (body_room(body) == 0 && !body_abandoned(body)) {
+    } else if (ask_full(a)) {
         stream_read_stop(&c->stream);
         conn_wait(c, a->replied ? WAIT_WRITE : WAIT_NONE);
     } else if (n > 0) {

@@ -29,7 +29,7 @@ void conn_wait(struct conn *c, enum conn_wait wait) {
         break;
     }
     c->wait = wait;
-    if (wait == WAIT_WRITE) c->unsent = stream_unsent(&c->stream);
+    if (wait == WAIT_WRITE || wait == WAIT_IDLE) c->unsent = stream_unsent(&c->stream);
     if (us == 0)
         wheel_del(&c->edge->wheel, &c->timer);
     else
@@ -102,7 +102,8 @@ void conn_resume(struct conn *c) {
     if (c->closing) return;
     size_t used = take_up(c, buffer_slice(&c->in));
     buffer_consume(&c->in, used);
-    if (!c->closing && !c->blocked && (!c->ask || buffer_size(&c->in) == 0)) stream_read_start(&c->stream);
+    if (c->closing || c->blocked || (c->ask && (buffer_size(&c->in) > 0 || ask_full(c->ask)))) return;
+    stream_read_start(&c->stream);
 }
 
 /* Has conn_resume called in this turn. */

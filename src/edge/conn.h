@@ -83,6 +83,8 @@ void ask_begin(struct conn *c, struct slice head_text);
 /* Bytes of the request's body; returns how many belong to it, or a negative WEIR_E* when it is malformed or
    too large (an answer has been made). */
 ptrdiff_t ask_body(struct ask *a, struct slice data);
+/* The worker has not taken enough of the body yet for more to be read. */
+bool ask_full(const struct ask *a);
 /* The client has gone, or ends its sending. */
 void ask_left(struct ask *a);
 void ask_free(struct ask *a);

@@ -12,13 +12,21 @@ static void overdue(struct conn *c) {
     struct ask *a = c->ask;
     switch (c->wait) {
     case WAIT_IDLE:
-        conn_close(c);
+        if (stream_unsent(&c->stream) < c->unsent)
+            conn_wait(c, WAIT_IDLE); /* it still reads the last answer */
+        else
+            conn_close(c);
         break;
     case WAIT_HEAD:
         reply_bare(c, WEIR_ESLOW, "the request's head did not come within head-timeout");
         break;
     case WAIT_BODY:
         e->stats.slow_clients++;
+        if (a->replied) { /* there is no room for another answer */
+            if (a->until_close) stream_reset(&c->stream);
+            conn_close(c);
+            break;
+        }
         if (a->request) core_cancel(e->config.core, io_now_us(e->config.loop), a->request, CORE_CLIENT_GONE);
         a->request = 0;
         reply_problem(a, WEIR_ESLOW, 0, "no byte of the body came within body-timeout", 0, true);

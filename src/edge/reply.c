@@ -91,7 +91,8 @@ static void finish_head(struct ask *a, struct buffer *out, const struct http_hea
         put_field(out, SLICE("x-request-id"), a->request_id);
     if (e->config.cors_origin) {
         struct slice origin = allowed_origin(a);
-        if (origin.p) put_field(out, SLICE("access-control-allow-origin"), origin);
+        bool own = from_worker && head_get_name(from_worker, SLICE("access-control-allow-origin")).p;
+        if (origin.p && !own) put_field(out, SLICE("access-control-allow-origin"), origin);
         if (strcmp(e->config.cors_origin, "*") != 0) put_field(out, SLICE("vary"), SLICE("origin"));
     }
     if (e->draining) a->keep_alive = false;
@@ -240,7 +241,8 @@ static void on_reply(struct requester *r, const struct http_head *head, struct b
     if (!a->input_over && (!body || head->has_length)) a->keep_alive = false;
     put_status_line(a, out, head->status);
     for (unsigned i = 0; i < head->count; i++)
-        put_field(out, field_name(&head->fields[i]), field_value(&head->fields[i]));
+        if (head->status != 204 || head->fields[i].id != HEAD_CONTENT_LENGTH) /* RFC 9110 8.6 */
+            put_field(out, field_name(&head->fields[i]), field_value(&head->fields[i]));
     bool no_body = choose_framing(a, head, body);
     if (a->chunked) put_field(out, SLICE("transfer-encoding"), SLICE("chunked"));
     if (!no_body && !body && !head->has_length) put_field(out, SLICE("content-length"), SLICE("0"));
@@ -286,7 +288,7 @@ void reply_pump(struct ask *a) {
         if (bytes.n == 0 || stream_pending(&c->stream) >= WRITE_AHEAD) break;
         int err = a->chunked ? http1_write_chunk(out, bytes) : buffer_append_slice(out, bytes);
         if (err != 0) {
-            conn_close(c);
+            cut(a);
             return;
         }
         moved += bytes.n;

@@ -6,6 +6,8 @@
 #include "base/assert.h"
 #include "io/private.h"
 #include "weir/weir.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +221,12 @@ bool stream_end(struct stream *s) {
     uv_os_fd_t fd;
     if (s->closing || s->broken || stream_pending(s) > 0 || uv_fileno(&s->u.handle, &fd) != 0) return false;
     return shutdown(fd, SHUT_WR) == 0;
+}
+
+void stream_user_timeout(struct stream *s, unsigned ms) {
+    uv_os_fd_t fd;
+    if (s->u.handle.type == UV_TCP && uv_fileno(&s->u.handle, &fd) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 }
 
 void stream_close_after_write(struct stream *s) {

@@ -133,6 +133,9 @@ void stream_dirty(struct stream *s);
 /* Sends FIN and goes on reading. False, and nothing was done, when output is pending or the stream is broken.
  */
 bool stream_end(struct stream *s);
+/* How long the peer may leave something unacknowledged (TCP_USER_TIMEOUT of tcp(7); nothing on unix sockets).
+ */
+void stream_user_timeout(struct stream *s, unsigned ms);
 /* Closes now; what is not yet written is lost. Harmless when closing already. */
 void stream_close(struct stream *s);
 /* Sends what is pending, then FIN, then drops what still comes in until the peer's FIN, at most 1 s (so that

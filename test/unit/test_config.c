@@ -118,8 +118,8 @@ static void test_core_defaults(void **state) {
 
 static void test_values(void **state) {
     struct config *c = *state;
-    set(c, "max-head", "128K");
-    assert_int_equal(c->max_head, 128 * 1024);
+    set(c, "max-head", "72K");
+    assert_int_equal(c->max_head, 72 * 1024);
     set(c, "idle-timeout", "1500ms");
     assert_int_equal(c->idle_timeout, 1500);
     set(c, "idle-timeout", "2m");
@@ -154,7 +154,7 @@ static void test_refused(void **state) {
     refuse(c, "", "x", ": unknown key");
     refuse(c, "max-head", "64Q", "max-head: \"64Q\" is not a size (bytes, or with KiB, MiB, GiB)");
     refuse(c, "max-head", "-1", "max-head: \"-1\" is not a size (bytes, or with KiB, MiB, GiB)");
-    refuse(c, "max-head", "1", "max-head: \"1\" is not between 1KiB and 16MiB");
+    refuse(c, "max-head", "1", "max-head: \"1\" is not between 1KiB and 80KiB");
     refuse(c, "drain", "soon", "drain: \"soon\" is not a time (seconds, or with ms, s, m, h)");
     refuse(c, "heartbeat", "1ms", "heartbeat: \"1ms\" is not between 10ms and 24h");
     refuse(c, "attempts", "0", "attempts: \"0\" is not between 1 and 1000");
