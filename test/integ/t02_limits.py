@@ -239,7 +239,7 @@ class Times(Case):
 class HostileReaders(Case):
     def test_pipelined_requests_whose_answers_nobody_reads(self):
         """The hub's own answers are made only as fast as they are taken."""
-        h = self.hub("--body-timeout", "2s")
+        h = self.hub("--body-timeout", "2s", "--idle-timeout", "2s")
         before = h.rss()
         client = self.client(h)
         sent, quiet = 0, 0
@@ -253,7 +253,7 @@ class HostileReaders(Case):
         self.assertLess(sent, 32 << 20)
         if not sanitized:
             self.assertLess(h.rss() - before, 16 << 20)
-        wait_until(lambda: h.metrics().value("weir_connections") == 0, 10, "it is closed for not reading")
+        wait_until(lambda: h.metrics().value("weir_connections") == 0, scaled(10), "it is closed for not reading")
 
     def test_pipelined_requests_are_all_answered(self):
         h = self.hub()
