@@ -59,10 +59,10 @@ struct h1 {
     struct link *link;
     struct group *group;
     struct list node;
-    struct run *run;    /* NULL: waits for a job */
-    bool counted, used; /* it is a slot of its group; it has answered before */
-    uint64_t answered_us;
-    bool last; /* takes no job after this one */
+    struct run *run;      /* NULL: waits for a job */
+    bool counted;         /* it is a slot of its group */
+    uint64_t answered_us; /* last; 0: it has not answered yet */
+    bool last;            /* takes no job after this one */
 };
 
 /* ---- groups ---- */
@@ -110,9 +110,7 @@ static int group_announce(struct group *g, struct link *l) {
                                  .transport = SLICE("http/1.1"),
                                  .port = &g->port};
     int err = core_worker_attach(core, link_now(l), &worker, &g->worker);
-    struct slice rest = g->services;
-    while (err == 0 && rest.p) err = core_worker_offer(core, link_now(l), g->worker, slice_next(&rest, ','));
-    return err;
+    return err == 0 ? link_offer(l, g->worker, g->services) : err;
 }
 
 static const struct worker_port_ops port_ops;
@@ -297,7 +295,6 @@ static void finish(struct h1 *h, bool more_than_that) {
     run_free(h);
     list_del(&h->node);
     list_push_back(&h->group->idle, &h->node);
-    h->used = true;
     h->answered_us = now;
     core_slot_free(core, now, h->group->worker, job);
     if (more_than_that)
@@ -426,7 +423,7 @@ static void lose_job(struct h1 *h) {
     struct run *r = h->run;
     uint64_t now = link_now(h->link);
     struct message *m = r->exchange.message;
-    bool unseen = h->used && !r->begun && method_idempotent(m->head.method) && m->excused < H1_EXCUSED;
+    bool unseen = h->answered_us && !r->begun && method_idempotent(m->head.method) && m->excused < H1_EXCUSED;
     if (r->cancelled)
         core_slot_free(r->exchange.core, now, h->group->worker, r->exchange.job);
     else if (unseen) {
@@ -442,7 +439,8 @@ static void lose_job(struct h1 *h) {
 static void stop(struct link *l) {
     CAST(struct h1, h, l->state, H1_MAGIC);
     struct group *g = h->group;
-    if (g->silent && h->used && !h->last && link_now(l) - h->answered_us < H1_CLOSES_US) g->closes = true;
+    if (g->silent && h->answered_us && !h->last && link_now(l) - h->answered_us < H1_CLOSES_US)
+        g->closes = true;
     count_slot(h, false);
     if (h->run) lose_job(h);
     list_del(&h->node);

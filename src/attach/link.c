@@ -55,11 +55,11 @@ static void refuse(struct link *l, int error, const char *why) {
     stream_close_after_write(&l->stream);
 }
 
-static int offer_all(struct link *l, struct slice services) {
+int link_offer(struct link *l, uint64_t worker, struct slice services) {
     int err = services.p ? 0 : WEIR_EINVAL;
     while (services.p && err == 0) {
         struct slice name = slice_next(&services, ',');
-        err = core_worker_offer(l->attach->config.core, link_now(l), l->worker, name);
+        err = core_worker_offer(l->attach->config.core, link_now(l), worker, name);
     }
     return err;
 }
@@ -92,7 +92,7 @@ static int attach_h2(struct link *l, const struct ptth_offer *offer, const char 
     int err = h2_prepare(l, &port);
     worker.port = port;
     if (err == 0) err = core_worker_attach(a->config.core, link_now(l), &worker, &l->worker);
-    if (err == 0) err = offer_all(l, offer->services);
+    if (err == 0) err = link_offer(l, l->worker, offer->services);
     if (err == 0) snprintf(l->name, sizeof(l->name), "%.*s", SLICE_ARG(worker.id));
     if (err == 0) err = ptth_write_accept(stream_out(&l->stream));
     if (err == 0) err = h2_start(l);

@@ -59,6 +59,8 @@ struct attach {
     bool timer_open, draining;
 };
 
+/* Tells the core what the worker offers, "a,b". 0 or a WEIR_E*. */
+int link_offer(struct link *l, uint64_t worker, struct slice services);
 /* The connection stands; a worker that says nothing on connect is attached by that. */
 void link_accepted(struct link *l);
 struct link *link_new(struct attach *a, bool is_unix);

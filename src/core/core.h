@@ -212,6 +212,8 @@ enum { CORE_BOUNDS = 18 };
 struct core_histogram {
     uint64_t count, sum_us, buckets[CORE_BOUNDS + 1];
 };
+/* Counts one value. */
+void core_histogram_add(struct core_histogram *h, uint64_t us);
 
 /* Rows: id, help. Counters that only grow. */
 #define CORE_COUNTERS(X)                                                                                     \

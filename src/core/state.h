@@ -35,7 +35,6 @@ struct core {
 void core_enter(struct core *core, uint64_t now);
 /* The job that this worker has been given and that has not ended; else NULL, and counted as late. */
 struct job *core_job_of(struct core *core, uint64_t worker, uint64_t job);
-void core_histogram_add(struct core_histogram *h, uint64_t us);
 
 static inline struct request *core_request_at(struct core *core, uint64_t id) {
     return slab_get(&core->requests, id);

@@ -3,15 +3,6 @@
 #include "base/clock.h"
 #include "edge/conn.h"
 
-void histogram_note(struct core_histogram *h, uint64_t us) {
-    static const uint64_t bounds[CORE_BOUNDS] = CORE_BOUNDS_US;
-    int i = 0;
-    while (i < CORE_BOUNDS && us > bounds[i]) i++;
-    h->buckets[i]++;
-    h->count++;
-    h->sum_us += us;
-}
-
 static void text_line(struct buffer *b, const struct ask *a, uint64_t us) {
     const struct http_head *head = &a->message->head;
     (void)log_timestamp(b, clock_unix_ms());
@@ -49,7 +40,7 @@ static void json_line(struct buffer *b, const struct ask *a, uint64_t us) {
 void access_log(struct ask *a) {
     struct edge *e = a->conn->edge;
     uint64_t us = io_now_us(e->config.loop) - a->began_us;
-    histogram_note(&e->stats.duration, us);
+    core_histogram_add(&e->stats.duration, us);
     e->stats.bytes_out += a->bytes_out;
     if (!e->config.access_log || !a->message) return;
     if (!a->conn->peer[0]) stream_peer(&a->conn->stream, a->conn->peer, sizeof(a->conn->peer));

@@ -41,7 +41,7 @@ static void on_worker_took_bytes(void *ctx, size_t n) {
     if (a->input_over || c->stream.reading || c->closing) return;
     if (body_abandoned(a->message->body) || body_room(a->message->body) > 0) {
         conn_wait(c, a->replied ? WAIT_WRITE : WAIT_BODY);
-        if (buffer_size(&c->in) > 0 && list_empty(&c->ready)) list_push_back(&c->edge->ready, &c->ready);
+        if (buffer_size(&c->in) > 0) conn_resume_soon(c);
         stream_read_start(&c->stream);
         stream_dirty(&c->stream); /* have the turn go round once more */
     }

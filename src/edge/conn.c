@@ -48,6 +48,11 @@ void conn_close(struct conn *c) {
     stream_close(&c->stream);
 }
 
+void conn_cut(struct conn *c) {
+    if (c->ask && c->ask->until_close) stream_reset(&c->stream);
+    conn_close(c);
+}
+
 /* Cuts requests out of data; returns how much of it was taken up. */
 static size_t take_up(struct conn *c, struct slice data) {
     size_t used = 0;
@@ -106,8 +111,7 @@ void conn_resume(struct conn *c) {
     stream_read_start(&c->stream);
 }
 
-/* Has conn_resume called in this turn. */
-static void resume_soon(struct conn *c) {
+void conn_resume_soon(struct conn *c) {
     if (list_empty(&c->ready)) list_push_back(&c->edge->ready, &c->ready);
     stream_dirty(&c->stream);
 }
@@ -143,7 +147,7 @@ static void on_drained(struct stream *s) {
     if (c->blocked && !c->closing) {
         c->blocked = false;
         conn_wait(c, WAIT_IDLE);
-        resume_soon(c);
+        conn_resume_soon(c);
     }
     if (!c->ask || !c->ask->body) return;
     conn_wait(c, WAIT_WRITE);
@@ -206,7 +210,7 @@ void conn_next(struct conn *c) {
     }
     conn_wait(c, WAIT_IDLE);
     if (buffer_size(&c->in) > 0)
-        resume_soon(c);
+        conn_resume_soon(c);
     else
         stream_read_start(&c->stream);
 }

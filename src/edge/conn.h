@@ -72,8 +72,12 @@ struct ask {
 struct conn *conn_new(struct edge *e, bool is_unix);
 void conn_close(struct conn *c);
 void conn_wait(struct conn *c, enum conn_wait wait);
+/* Closes; with a reset when a FIN would make what was sent of a reply look whole. */
+void conn_cut(struct conn *c);
 /* Takes up what waits in the input. */
 void conn_resume(struct conn *c);
+/* The same, in this turn, but not now. */
+void conn_resume_soon(struct conn *c);
 /* The response is complete: next request, or close. */
 void conn_next(struct conn *c);
 
@@ -112,6 +116,5 @@ void request_id_make(struct edge *e, char text[33]);
 
 /* access.c */
 void access_log(struct ask *a);
-void histogram_note(struct core_histogram *h, uint64_t us);
 
 #endif

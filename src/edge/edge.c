@@ -23,8 +23,7 @@ static void overdue(struct conn *c) {
     case WAIT_BODY:
         e->stats.slow_clients++;
         if (a->replied) { /* there is no room for another answer */
-            if (a->until_close) stream_reset(&c->stream);
-            conn_close(c);
+            conn_cut(c);
             break;
         }
         if (a->request) core_cancel(e->config.core, io_now_us(e->config.loop), a->request, CORE_CLIENT_GONE);
@@ -37,8 +36,7 @@ static void overdue(struct conn *c) {
             break;
         }
         e->stats.slow_clients++;
-        if (a && a->until_close) stream_reset(&c->stream); /* a FIN would look like the end of the whole */
-        conn_close(c);
+        conn_cut(c);
         break;
     case WAIT_NONE:
         break;

@@ -261,9 +261,7 @@ static void on_reply(struct requester *r, const struct http_head *head, struct b
 static void cut(struct ask *a) {
     struct conn *c = a->conn;
     c->edge->stats.cut++;
-    /* Without chunks or a length a FIN would look like the end of a whole response: reset. */
-    if (a->until_close) stream_reset(&c->stream);
-    conn_close(c);
+    conn_cut(c);
 }
 
 static void on_fail(struct requester *r, const struct failure *why) {

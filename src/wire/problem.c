@@ -31,17 +31,7 @@ int problem_write(struct buffer *out, const struct problem *p) {
 }
 
 const char *error_text(int error) {
-    switch (error) {
-    case WEIR_OK:
-        return "success";
-#define ERROR_TEXT(name, value, text, status, retryable)                                                     \
-    case value:                                                                                              \
-        return text;
-        WEIR_ERRORS(ERROR_TEXT)
-#undef ERROR_TEXT
-    default:
-        return "unknown error";
-    }
+    return error == WEIR_OK ? "success" : weir_strerror(error);
 }
 
 unsigned error_status(int error) {
