@@ -81,7 +81,7 @@ def hub(build, contestant, *options, workers="unix"):
     """A hub; returns where it listens, by listener."""
     ports = f"{contestant.dir}/ports"
     at = f"unix:{contestant.dir}/w" if workers == "unix" else "127.0.0.1:0"
-    contestant.start("hub", f"{build}/src/cli/weir", "hub", "--listen", "127.0.0.1:0", "--workers", at,
+    contestant.start("hub", f"{build}/src/cli/weir", "hub", "--listen", "127.0.0.1:0", "--zmq", "off", "--workers", at,
                      "--log-level", "error", "--ports-file", ports, *options)
     until(lambda: os.path.exists(ports), "the hub listens")
     return dict(line.split("=", 1) for line in open(ports).read().split())

@@ -67,7 +67,8 @@ extern "C" {
     X(ETOOMANY, -30, "too many connections", 503, 1)                                                         \
     X(ETOKEN, -31, "a token is required", 401, 0)                                                            \
     X(EFORBIDDEN, -32, "the token is not known", 403, 0)                                                     \
-    X(EAGAIN, -33, "nothing there yet", 0, 1)
+    X(EAGAIN, -33, "nothing there yet", 0, 1)                                                                \
+    X(EFAILED, -34, "worker could not answer", 502, 0)
 
 enum weir_error {
     WEIR_OK = 0,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attach/attach.h"
 #include "attach/link.h"
+#include "attach/zmq.h"
 #include "base/assert.h"
 #include "weir/weir.h"
 #include <netinet/in.h>
@@ -19,6 +20,7 @@ static void on_timer(uv_timer_t *timer) {
         else if (now - l->opened_us > a->config.upgrade_timeout_us)
             link_close(l, LOG_INFO, "worker-refused", "sent no upgrade in time");
     }
+    zworkers_heartbeat(a->zworkers);
 }
 
 int attach_new(const struct attach_config *config, struct attach **ret) {
@@ -51,6 +53,28 @@ static void harden_tcp(struct link *l) {
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &s, sizeof(s));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &s, sizeof(s));
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &missed, sizeof(missed));
+}
+
+int attach_offer(struct attach *a, uint64_t worker, struct slice services) {
+    int err = services.p ? 0 : WEIR_EINVAL;
+    while (services.p && err == 0) {
+        struct slice name = slice_next(&services, ',');
+        err = core_worker_offer(a->config.core, io_now_us(a->config.loop), worker, name);
+    }
+    return err;
+}
+
+int attach_admit(const struct attach *a, struct slice token, const char **ret_why) {
+    const struct attach_config *c = &a->config;
+    if (c->token_required && !token.p) {
+        *ret_why = "a token is required";
+        return WEIR_ETOKEN;
+    }
+    if (c->token_required && !c->token_name(c->ctx, token)) {
+        *ret_why = "this token is not known";
+        return WEIR_EFORBIDDEN;
+    }
+    return 0;
 }
 
 static struct stream *on_accept(struct listener *listener, void *ctx) {
@@ -108,6 +132,23 @@ const char *attach_address(const struct attach *a, size_t index, const char **re
     return listener_address(a->doors[index]->listener);
 }
 
+int attach_bind(struct attach *a, const char *endpoint, const char **ret_text) {
+    int err = a->zworkers ? 0 : zworkers_open(a, a->config.zmq_secret, &a->zworkers);
+    return err == 0 ? zworkers_bind(a->zworkers, endpoint, ret_text) : err;
+}
+
+const char *attach_endpoint(const struct attach *a, size_t index) {
+    return zworkers_endpoint(a->zworkers, index);
+}
+
+void *attach_zmq_context(const struct attach *a) {
+    return zworkers_context(a->zworkers);
+}
+
+void attach_turn(struct attach *a) {
+    zworkers_turn(a->zworkers);
+}
+
 int attach_adopt(struct attach *a, int fd) {
     struct link *l = link_new(a, true);
     if (!l) return WEIR_ENOMEM;
@@ -127,6 +168,7 @@ static void close_doors(struct attach *a) {
 }
 
 void attach_drain(struct attach *a) {
+    if (!a->draining) zworkers_drain(a->zworkers);
     a->draining = true;
     close_doors(a);
 }
@@ -135,6 +177,7 @@ void attach_close(struct attach *a) {
     attach_drain(a);
     if (a->timer_open) uv_close((uv_handle_t *)&a->timer, NULL);
     a->timer_open = false;
+    zworkers_close(&a->zworkers);
     list_splice_back(&a->links, &a->quiet);
     LIST_FOR (node, &a->links)
         link_close(CONTAINER_OF(node, struct link, node), LOG_DEBUG, "worker-closed", "the hub ends");

@@ -26,6 +26,7 @@ struct attach_config {
     bool token_required;
     /* Whose token this is, NULL: nobody's. In a time that does not depend on how wrong it is. */
     const char *(*token_name)(void *ctx, struct slice secret);
+    const char *zmq_secret; /* CURVE key of the ZeroMQ socket, Z85; NULL: none. Borrowed for attach_bind */
     void *ctx;
 };
 
@@ -35,7 +36,8 @@ struct attach_config {
     X(links_refused, "connections by workers that were refused at the handshake")                            \
     X(links_silent, "connections by workers closed for missing heartbeats")                                  \
     X(protocol_errors, "connections by workers closed for protocol errors")                                  \
-    X(bad_answers, "answers by workers that were not valid HTTP")
+    X(bad_answers, "answers by workers that were not valid HTTP")                                            \
+    X(zmq_errors, "messages by ZeroMQ workers that were refused with ERROR")
 
 struct attach_stats {
 #define ATTACH_COUNTER_FIELD(id, help) uint64_t id;
@@ -51,6 +53,14 @@ int attach_new(const struct attach_config *config, struct attach **ret);
 int attach_listen(struct attach *a, const char *address, const char *service, const char **ret_text);
 /* The address of listener number index, NULL past the end; *ret_service (may be NULL) as given. */
 const char *attach_address(const struct attach *a, size_t index, const char **ret_service);
+/* Binds for ZeroMQ workers; several times for several endpoints. 0 or a WEIR_E* with *ret_text. */
+int attach_bind(struct attach *a, const char *endpoint, const char **ret_text);
+/* Endpoint number index as bound, NULL past the end. */
+const char *attach_endpoint(const struct attach *a, size_t index);
+/* The ZeroMQ context of these endpoints, for inproc; NULL: there are none. The hub owns it. */
+void *attach_zmq_context(const struct attach *a);
+/* Once per loop turn: sends what has gathered. */
+void attach_turn(struct attach *a);
 /* Takes over a connected unix socket as if it had been accepted. On failure fd stays the caller's. */
 int attach_adopt(struct attach *a, int fd);
 /* No new connections; links stay for what runs on them. */

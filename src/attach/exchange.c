@@ -135,6 +135,12 @@ void exchange_cut(struct exchange *x) {
     drop_body(x);
 }
 
+void exchange_fail(struct exchange *x, uint64_t now, int error) {
+    bool over = x->state == EXCHANGE_OVER;
+    exchange_cut(x);
+    if (!over) core_job_fail(x->core, now, x->worker, x->job, error);
+}
+
 void exchange_lost(struct exchange *x, uint64_t now) {
     bool over = x->state == EXCHANGE_OVER;
     exchange_cut(x);

@@ -58,6 +58,8 @@ void exchange_end(struct exchange *x, uint64_t now);
 void exchange_handed_back(struct exchange *x, uint64_t now);
 /* The answer broke off or made no sense. Frees the slot. */
 void exchange_lost(struct exchange *x, uint64_t now);
+/* It can have no answer; error says why. The slot stays busy. */
+void exchange_fail(struct exchange *x, uint64_t now, int error);
 /* The worker is gone, and the core knows: a reply that has begun is cut. */
 void exchange_cut(struct exchange *x);
 /* The core has cancelled it. The slot stays busy. */

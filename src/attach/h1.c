@@ -110,7 +110,7 @@ static int group_announce(struct group *g, struct link *l) {
                                  .transport = SLICE("http/1.1"),
                                  .port = &g->port};
     int err = core_worker_attach(core, link_now(l), &worker, &g->worker);
-    return err == 0 ? link_offer(l, g->worker, g->services) : err;
+    return err == 0 ? attach_offer(g->attach, g->worker, g->services) : err;
 }
 
 static const struct worker_port_ops port_ops;

@@ -55,15 +55,6 @@ static void refuse(struct link *l, int error, const char *why) {
     stream_close_after_write(&l->stream);
 }
 
-int link_offer(struct link *l, uint64_t worker, struct slice services) {
-    int err = services.p ? 0 : WEIR_EINVAL;
-    while (services.p && err == 0) {
-        struct slice name = slice_next(&services, ',');
-        err = core_worker_offer(l->attach->config.core, link_now(l), worker, name);
-    }
-    return err;
-}
-
 static int attach_h1(struct link *l, const struct ptth_offer *offer, const char **ret_why) {
     char peer[64];
     stream_peer(&l->stream, peer, sizeof(peer));
@@ -92,7 +83,7 @@ static int attach_h2(struct link *l, const struct ptth_offer *offer, const char 
     int err = h2_prepare(l, &port);
     worker.port = port;
     if (err == 0) err = core_worker_attach(a->config.core, link_now(l), &worker, &l->worker);
-    if (err == 0) err = link_offer(l, l->worker, offer->services);
+    if (err == 0) err = attach_offer(a, l->worker, offer->services);
     if (err == 0) snprintf(l->name, sizeof(l->name), "%.*s", SLICE_ARG(worker.id));
     if (err == 0) err = ptth_write_accept(stream_out(&l->stream));
     if (err == 0) err = h2_start(l);
@@ -129,15 +120,8 @@ static int upgrade(struct link *l, struct slice text, struct arena *arena, const
     int err = http1_request(text, arena, &head, ret_why);
     if (err == 0) err = ptth_parse(&head, arena, &offer, ret_why);
     if (err != 0) return err;
-    const struct attach_config *c = &l->attach->config;
-    if (c->token_required && !offer.token.p) {
-        *ret_why = "Authorization: Bearer with a token is required";
-        return WEIR_ETOKEN;
-    }
-    if (c->token_required && !c->token_name(c->ctx, offer.token)) {
-        *ret_why = "this token is not known";
-        return WEIR_EFORBIDDEN;
-    }
+    err = attach_admit(l->attach, offer.token, ret_why);
+    if (err != 0) return err;
     return offer.protocol == PTTH_H2 ? attach_h2(l, &offer, ret_why) : attach_h1(l, &offer, ret_why);
 }
 

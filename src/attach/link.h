@@ -53,14 +53,17 @@ struct attach {
     struct attach_stats stats;
     struct door **doors;
     size_t door_count;
-    struct list links, quiet; /* quiet: those that need no look at each heartbeat */
-    struct list groups;       /* workers of several connections: see h1.c */
+    struct list links, quiet;  /* quiet: those that need no look at each heartbeat */
+    struct list groups;        /* workers of several connections: see h1.c */
+    struct zworkers *zworkers; /* NULL: none are listened for */
     uv_timer_t timer;
     bool timer_open, draining;
 };
 
 /* Tells the core what the worker offers, "a,b". 0 or a WEIR_E*. */
-int link_offer(struct link *l, uint64_t worker, struct slice services);
+int attach_offer(struct attach *a, uint64_t worker, struct slice services);
+/* May a worker with this token (p NULL: none) attach? 0, WEIR_ETOKEN or WEIR_EFORBIDDEN. */
+int attach_admit(const struct attach *a, struct slice token, const char **ret_why);
 /* The connection stands; a worker that says nothing on connect is attached by that. */
 void link_accepted(struct link *l);
 struct link *link_new(struct attach *a, bool is_unix);

@@ -56,6 +56,19 @@ bool slice_u64(struct slice s, uint64_t *ret_value) {
     return true;
 }
 
+bool slice_hex(struct slice s, uint64_t *ret_value) {
+    uint64_t value = 0;
+    if (s.n == 0 || s.n > 16) return false;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        bool digit = c >= '0' && c <= '9';
+        if (!digit && !(c >= 'a' && c <= 'f')) return false;
+        value = value << 4 | (uint64_t)(digit ? c - '0' : c - 'a' + 10);
+    }
+    *ret_value = value;
+    return true;
+}
+
 struct slice slice_from_u64(char text[static SLICE_U64], uint64_t value) {
     char digits[SLICE_U64];
     size_t n = 0;

@@ -44,6 +44,8 @@ bool slice_size(struct slice s, uint64_t *ret_bytes);
    path ten times as much.) */
 struct slice slice_from_u64(char text[static SLICE_U64], uint64_t value);
 struct slice slice_from_hex(char text[static SLICE_U64], uint64_t value);
+/* Lower-case hexadecimal digits only, 1 to 16: true and *ret_value. */
+bool slice_hex(struct slice s, uint64_t *ret_value);
 /* Percent-decoding (RFC 3986 2.1) of s into dst, which has room for s.n bytes; '+' becomes a space
    when plus. Returns the decoded length, or -1 for a broken escape. */
 ptrdiff_t slice_percent_decode(struct slice s, bool plus, char *dst);

@@ -120,6 +120,8 @@ static int start_hub(struct demo *d) {
                                 d->hub_workers,
                                 "--admin",
                                 d->hub_admin,
+                                "--zmq",
+                                "off",
                                 "--ports-file",
                                 d->ports,
                                 "--route",

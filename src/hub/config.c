@@ -56,8 +56,9 @@ const struct config_key config_service_keys[] = {
 const size_t config_service_keys_count = sizeof config_service_keys / sizeof config_service_keys[0];
 
 bool config_key_repeats(const struct config_key *key) {
-    return key->type == CONFIG_ADDRESSES || key->type == CONFIG_ORIGINS || key->type == CONFIG_ROUTES ||
-           key->type == CONFIG_SILENT || key->type == CONFIG_TOKENS || key->type == CONFIG_SERVICES;
+    return key->type == CONFIG_ADDRESSES || key->type == CONFIG_ENDPOINTS || key->type == CONFIG_ORIGINS ||
+           key->type == CONFIG_ROUTES || key->type == CONFIG_SILENT || key->type == CONFIG_TOKENS ||
+           key->type == CONFIG_SERVICES;
 }
 
 void config_env_name(const char *flag, char *ret, size_t size) {

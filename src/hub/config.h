@@ -35,6 +35,7 @@ enum config_type {
     CONFIG_GROUP,     /* not a key: a heading, in help */
     CONFIG_ADDRESSES, /* HOST:PORT or unix:PATH */
     CONFIG_ADDRESS,   /* one; NULL: off */
+    CONFIG_ENDPOINTS, /* tcp://, ipc:// or inproc:// */
     CONFIG_FILE,      /* a path; NULL: off */
     CONFIG_PATH,      /* of a URL; NULL: off */
     CONFIG_HEADER,    /* a header field's name, lower case; NULL: off */
@@ -52,6 +53,7 @@ enum config_type {
 };
 #define CONFIG_C_ADDRESSES struct config_list
 #define CONFIG_C_ADDRESS char *
+#define CONFIG_C_ENDPOINTS struct config_list
 #define CONFIG_C_FILE char *
 #define CONFIG_C_PATH char *
 #define CONFIG_C_HEADER char *

@@ -61,6 +61,16 @@ static int check_path(const char *text, char **ret_text) {
     return fine ? 0 : config_fail(ret_text, "\"%s\" is not a path (it begins with / and has no query)", text);
 }
 
+static int check_endpoint(const char *text, char **ret_text) {
+    static const char *const schemes[] = {"tcp://", "ipc://", "inproc://"};
+    for (size_t i = 0; i < 3; i++) {
+        size_t n = strlen(schemes[i]);
+        if (strncmp(text, schemes[i], n) == 0 && text[n]) return 0;
+    }
+    return config_fail(
+        ret_text, "\"%s\" is not a ZeroMQ endpoint (tcp://HOST:PORT, ipc://PATH or inproc://NAME)", text);
+}
+
 static int check_origin(const char *text, char **ret_text) {
     const char *host = strstr(text, "://");
     if (strcmp(text, "*") == 0) return 0;
@@ -78,6 +88,8 @@ static int check_text(enum config_type type, const char *text, char **ret_text) 
     case CONFIG_ADDRESSES:
     case CONFIG_ADDRESS:
         return check_address(text, ret_text);
+    case CONFIG_ENDPOINTS:
+        return check_endpoint(text, ret_text);
     case CONFIG_PATH:
         return check_path(text, ret_text);
     case CONFIG_ORIGINS:
@@ -344,6 +356,7 @@ int config_value_set(const struct config_key *key, void *base, const char *text,
     void *field = field_of(key, base);
     switch (key->type) {
     case CONFIG_ADDRESSES:
+    case CONFIG_ENDPOINTS:
     case CONFIG_ORIGINS:
         return set_list(key, field, text, replace, ret_text);
     case CONFIG_ROUTES:
@@ -406,6 +419,7 @@ int config_value_print(const struct config_key *key, const void *base, struct bu
     const void *field = field_of_const(key, base);
     switch (key->type) {
     case CONFIG_ADDRESSES:
+    case CONFIG_ENDPOINTS:
     case CONFIG_ORIGINS:
         return print_list(key, field, out);
     case CONFIG_ROUTES:
@@ -436,6 +450,7 @@ void config_value_fini(const struct config_key *key, void *base) {
     void *field = field_of(key, base);
     switch (key->type) {
     case CONFIG_ADDRESSES:
+    case CONFIG_ENDPOINTS:
     case CONFIG_ORIGINS:
         list_fini(field);
         break;

@@ -86,6 +86,7 @@ void hub_turn(void *ctx) {
     edge_turn(h->edge);
     if (h->admin) edge_turn(h->admin);
     hub_carry_out(h);
+    attach_turn(h->attach);
     arm_core_timer(h);
     log_flush(&h->log);
     if (h->config->access_log) log_flush(&h->access_log);
@@ -229,6 +230,13 @@ static int make_edges(struct hub *h) {
     return edge_new(&e, &h->admin);
 }
 
+static int load_zmq_key(struct hub *h, char **ret_text) {
+    const char *path = h->config->zmq_curve, *why = NULL;
+    int err = path && h->config->zmq.count ? curve_load(path, &h->zmq_key, &why) : 0;
+    if (err != 0 && ret_text) *ret_text = text_of("cannot use the CURVE key in %s: %s", path, why);
+    return err;
+}
+
 static int make_attach(struct hub *h) {
     const struct config *cfg = h->config;
     struct attach_config a = {
@@ -245,6 +253,7 @@ static int make_attach(struct hub *h) {
         .heartbeat_missed = (unsigned)cfg->heartbeat_missed,
         .token_required = config_wants_token(cfg),
         .token_name = token_name,
+        .zmq_secret = h->zmq_key.secret[0] ? h->zmq_key.secret : NULL,
         .ctx = h,
     };
     return attach_new(&a, &h->attach);
@@ -271,6 +280,9 @@ static int listen_all(struct hub *h, char **ret_text) {
         if ((err = attach_listen(h->attach, p->name, p->value, &why)) != 0)
             return listen_failed(err, "workers-silent", p->name, why, ret_text);
     }
+    for (size_t i = 0; i < cfg->zmq.count; i++)
+        if ((err = attach_bind(h->attach, cfg->zmq.items[i], &why)) != 0)
+            return listen_failed(err, "zmq", cfg->zmq.items[i], why, ret_text);
     if (h->admin && (err = edge_listen(h->admin, cfg->admin, &why)) != 0)
         return listen_failed(err, "admin", cfg->admin, why, ret_text);
     return 0;
@@ -303,6 +315,7 @@ static int write_ports_file(struct hub *h, char **ret_text) {
     const char *address, *service;
     for (size_t i = 0; f && (address = attach_address(h->attach, i, &service)); i++)
         fprintf(f, service ? "workers-silent=%s=%s\n" : "workers=%s\n", address, service);
+    for (size_t i = 0; f && (address = attach_endpoint(h->attach, i)); i++) fprintf(f, "zmq=%s\n", address);
     if (f && h->admin) fprintf(f, "admin=%s\n", edge_address(h->admin, 0));
     bool ok = f && fclose(f) == 0 && rename(temporary, path) == 0;
     if (!ok && ret_text) *ret_text = text_of("cannot write the ports file %s: %s", path, strerror(errno));
@@ -317,6 +330,9 @@ static void log_listeners(struct hub *h) {
     for (size_t i = 0; (address = attach_address(h->attach, i, &service)); i++)
         log_event(&h->log, LOG_INFO, "listening", "workers %s%s%s", address, service ? " of " : "",
                   service ? service : "");
+    for (size_t i = 0; (address = attach_endpoint(h->attach, i)); i++)
+        log_event(&h->log, LOG_INFO, "listening", "ZeroMQ workers %s%s%s", address,
+                  h->zmq_key.public[0] ? ", public key " : "", h->zmq_key.public);
     if (h->admin) log_event(&h->log, LOG_INFO, "listening", "admin %s", edge_address(h->admin, 0));
     log_flush(&h->log);
 }
@@ -371,6 +387,7 @@ static int start(struct hub *h, char **ret_text) {
     if (err == 0) err = make_routes(h);
     if (err == 0) err = join_origins(h);
     if (err == 0) err = make_edges(h);
+    if (err == 0) err = load_zmq_key(h, ret_text);
     if (err == 0) err = make_attach(h);
     if (err == 0 && pipe2(h->handed, O_CLOEXEC | O_NONBLOCK) != 0) err = WEIR_EIO;
     if (err == 0) err = listen_all(h, ret_text);
@@ -438,6 +455,7 @@ void hub_stop(struct hub *h) {
 const char *hub_address(const struct hub *h, const char *listener) {
     if (strcmp(listener, "listen") == 0) return edge_address(h->edge, 0);
     if (strcmp(listener, "workers") == 0) return attach_address(h->attach, 0, NULL);
+    if (strcmp(listener, "zmq") == 0) return attach_endpoint(h->attach, 0);
     if (strcmp(listener, "admin") == 0 && h->admin) return edge_address(h->admin, 0);
     return NULL;
 }

@@ -6,6 +6,7 @@
 #include "attach/attach.h"
 #include "base/log.h"
 #include "edge/edge.h"
+#include "hub/curve.h"
 #include "hub/hub.h"
 
 enum { HUB_MAGIC = 0x6875622d, HUB_TIDY_MS = 2000, HUB_TIDY_LATEST_US = 30 * 1000 * 1000 };
@@ -19,6 +20,7 @@ struct hub {
     struct core *core;
     struct edge *edge, *admin;
     struct attach *attach;
+    struct curve_key zmq_key;
     struct edge_route *routes;
     char *cors_origin;
     uv_timer_t core_timer, drain_timer, tidy_timer;

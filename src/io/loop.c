@@ -36,6 +36,10 @@ static void on_prepare(uv_prepare_t *prepare) {
     struct io_loop *l = prepare->data;
     uint64_t event_us = l->now_us; /* 0: nothing happened in this turn */
     io_loop_flush(l);
+    LIST_FOR (node, &l->sources) {
+        struct io_source *s = CONTAINER_OF(node, struct io_source, node);
+        s->before_sleep(s);
+    }
     look_or_sleep(l, event_us);
     l->now_us = 0; /* the next turn reads the clock anew */
 }
@@ -59,6 +63,7 @@ int io_loop_init(struct io_loop *l) {
     *l = (struct io_loop){0};
     list_init(&l->dirty);
     list_init(&l->lingering);
+    list_init(&l->sources);
     l->read_buffer = malloc(IO_READ_SIZE);
     if (!l->read_buffer) return WEIR_ENOMEM;
     if (uv_loop_init(&l->uv) != 0) {

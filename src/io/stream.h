@@ -14,6 +14,12 @@
 #include "base/list.h"
 #include <uv.h>
 
+/* What must be asked before the loop sleeps, because no descriptor tells. */
+struct io_source {
+    struct list node; /* in io_loop.sources */
+    void (*before_sleep)(struct io_source *s);
+};
+
 struct io_loop {
     uv_loop_t uv;
     uv_prepare_t prepare;
@@ -21,6 +27,7 @@ struct io_loop {
     uv_async_t async;
     struct list dirty;
     struct list lingering; /* streams that have said goodbye and wait for the peer's FIN */
+    struct list sources;
     uv_timer_t linger_timer;
     uv_timer_cb on_linger;
     char *read_buffer;        /* shared: IO_READ_SIZE bytes */

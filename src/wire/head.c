@@ -352,3 +352,11 @@ bool text_is_service(struct slice s) {
     }
     return s.n > 0 && s.n <= 255;
 }
+
+bool text_is_services(struct slice list) {
+    enum { MOST = 64 };
+    if (!list.p) return false;
+    for (unsigned n = 0; list.p; n++)
+        if (n == MOST || !text_is_service(slice_next(&list, ','))) return false;
+    return true;
+}

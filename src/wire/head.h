@@ -139,5 +139,7 @@ const char *text_find_control(const char *p, const char *end);
 extern const unsigned char text_token_lower[256];
 /* A service's name: 1 to 255 bytes of [A-Za-z0-9._~-] . */
 bool text_is_service(struct slice s);
+/* "a,b": the services that one worker offers, 1 to 64. */
+bool text_is_services(struct slice list);
 
 #endif

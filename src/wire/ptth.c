@@ -79,13 +79,6 @@ static int read_origin(struct slice target, struct arena *a, struct slice *ret_h
     return 0;
 }
 
-static bool services_are_valid(struct slice services) {
-    if (!services.p) return false;
-    for (unsigned n = 0; services.p; n++)
-        if (n == PTTH_SERVICES || !text_is_service(slice_next(&services, ','))) return false;
-    return true;
-}
-
 /* RFC 7639: percent-encoded names; the first that we speak counts. */
 static bool read_alpn(struct slice list, enum ptth_protocol *ret_protocol) {
     char text[32];
@@ -137,7 +130,7 @@ int ptth_parse(const struct http_head *head, struct arena *a, struct ptth_offer 
         join_fields(head, HEAD_WEIR_LABELS, a, &offer.labels) || join_fields(head, HEAD_ALPN, a, &alpn))
         return out_of_memory(ret_why);
     if (!offer.services.p) offer.services = host;
-    if (!services_are_valid(offer.services)) return malformed("a bad service name, or more than 64", ret_why);
+    if (!text_is_services(offer.services)) return malformed("a bad service name, or more than 64", ret_why);
     if (alpn.p && !read_alpn(alpn, &offer.protocol))
         return malformed("ALPN has neither http/1.1 nor h2", ret_why);
     offer.worker = head_get(head, HEAD_WEIR_WORKER);
@@ -148,7 +141,7 @@ int ptth_parse(const struct http_head *head, struct arena *a, struct ptth_offer 
 
 int ptth_write_request(struct buffer *out, enum ptth_protocol protocol, struct slice host,
                        struct slice services, struct slice worker, struct slice labels, struct slice token) {
-    if (!services_are_valid(services) || !text_is_field_value(host) || !text_is_field_value(worker) ||
+    if (!text_is_services(services) || !text_is_field_value(host) || !text_is_field_value(worker) ||
         !text_is_field_value(labels) || !text_is_field_value(token))
         return WEIR_EINVAL;
     struct slice rest = services, first = slice_next(&rest, ',');

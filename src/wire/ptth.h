@@ -10,7 +10,6 @@
 #include "wire/head.h"
 
 enum ptth_protocol { PTTH_HTTP11, PTTH_H2 };
-enum { PTTH_SERVICES = 64 }; /* most that one worker may offer */
 
 struct ptth_offer {
     enum ptth_protocol protocol;        /* from ALPN; HTTP/1.1 when absent */

@@ -76,9 +76,9 @@ int main(void) {
     struct thread hubs[HUBS] = {0}, workers[HUBS][WORKERS] = {0};
     bad_options();
     for (int h = 0; h < HUBS; h++) {
-        const char *const pairs[] = {"listen", "127.0.0.1:0", "workers", "127.0.0.1:0",
-                                     "admin",  "127.0.0.1:0", "route",   "/=name",
-                                     "route",  "/nap=nap",    NULL};
+        const char *const pairs[] = {
+            "listen",       "127.0.0.1:0", "workers", "127.0.0.1:0", "admin",    "127.0.0.1:0", "zmq",
+            "inproc://hub", "route",       "/=name",  "route",       "/nap=nap", NULL};
         char *text = NULL;
         int err = weir_hub_new(pairs, &hubs[h].hub, &text);
         check(err, text ? text : "weir_hub_new");

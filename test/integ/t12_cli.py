@@ -115,9 +115,9 @@ class Commands(Case):
 
     def test_hub_that_cannot_listen(self):
         h = self.hub()
-        p = self.weir("hub", "--listen", h.listen_text, "--workers", "off", "--admin", "off", expect=1)
+        p = self.weir("hub", "--listen", h.listen_text, "--workers", "off", "--zmq", "off", "--admin", "off", expect=1)
         self.assertIn(h.listen_text, p.stderr)
-        p = self.weir("hub", "--listen", "127.0.0.1:0", "--admin", "off", "--workers", "unix:/no/such/folder/s",
+        p = self.weir("hub", "--listen", "127.0.0.1:0", "--admin", "off", "--zmq", "off", "--workers", "unix:/no/such/folder/s",
                       expect=1)
         self.assertIn("/no/such/folder/s", p.stderr)
 

@@ -39,7 +39,7 @@ class Hub(Process):
         argv = [weir_binary(), "hub", "--listen", listen, "--workers", worker_listen]
         for address in workers:
             argv += ["--workers", address]
-        argv += ["--admin", "127.0.0.1:0", "--ports-file", self.ports_file, *flags]
+        argv += ["--zmq", "off", "--admin", "127.0.0.1:0", "--ports-file", self.ports_file, *flags]
         super().__init__(name, argv, directory, env=env)
 
     def wait_ready(self, limit=10.0):
@@ -59,6 +59,7 @@ class Hub(Process):
         self.worker_addresses = [v for k, v in lines if k == "workers"]
         self.listen = parse_address(self.listen_text)
         self.attach = parse_address(self.worker_addresses[0])
+        self.endpoints = [v for k, v in lines if k == "zmq"]  # given by --zmq
         self.admin = parse_address(next(v for k, v in lines if k == "admin"))
         self.url = "http://%s:%d" % self.listen
 
