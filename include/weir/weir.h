@@ -89,8 +89,9 @@ typedef struct weir_worker weir_worker;
 typedef struct weir_job weir_job;
 
 typedef struct weir_worker_options {
-    const char *hub;    /* "HOST:PORT" or "unix:PATH"; several, separated by commas: all are served.
-                           Default 127.0.0.1:8081 */
+    const char *hub;    /* "HOST:PORT" or "unix:PATH", or for ZeroMQ "tcp+zmq://HOST:PORT",
+                           "ipc+zmq://PATH" or "inproc+zmq://NAME"; several, separated by commas: all
+                           are served. Default 127.0.0.1:8081 */
     unsigned slots;     /* jobs at once over all hubs, each on a thread of its own; default 1 */
     const char *id;     /* this worker's name in status and logs; default HOSTNAME-PID */
     const char *labels; /* "k=v, k=v"; default none */
@@ -112,6 +113,10 @@ typedef struct weir_worker_options {
     const char *redirect, *redirect_url;
     size_t redirect_over;
     unsigned redirect_ms;
+    /* ZeroMQ: the public CURVE key of the hubs (Z85), default: no CURVE. The context to make sockets in,
+       which inproc needs (weir_hub_zmq_context); it must outlive the worker. Default: one of its own. */
+    const char *hub_key;
+    void *zmq_context;
     /* Called with one line of text about what happens (connected, lost, draining); default: none.
        Runs on the worker's own threads, never two at once. */
     void (*log)(void *log_arg, const char *line);
@@ -239,12 +244,15 @@ WEIR_API int weir_hub_new(const char *const *pairs, weir_hub **ret_hub, char **r
 WEIR_API int weir_hub_run(weir_hub *hub);
 /* Begins the drain; a second call ends at once. Any thread, and signal handlers. */
 WEIR_API void weir_hub_stop(weir_hub *hub);
-/* The address that a listener ("listen", "workers", "admin") is bound to, as "HOST:PORT" or
-   "unix:PATH"; owned by the hub; NULL when there is no such listener. */
+/* The address that a listener ("listen", "workers", "zmq", "admin") is bound to, as "HOST:PORT" or
+   "unix:PATH", or as a ZeroMQ endpoint; owned by the hub; NULL when there is no such listener. */
 WEIR_API const char *weir_hub_address(const weir_hub *hub, const char *listener);
 /* A socket connected to the hub as a worker's would be, without any listener: give it to
    weir_worker_options.fd. Any thread. */
 WEIR_API int weir_hub_connect(weir_hub *hub, int *ret_fd);
+/* The ZeroMQ context of its endpoints, which inproc:// needs; NULL: it has none. Owned by the hub: sockets
+   made in it must be closed before weir_hub_free, which waits for that. */
+WEIR_API void *weir_hub_zmq_context(const weir_hub *hub);
 /* Frees a hub that does not run; sets *hub to NULL. */
 WEIR_API void weir_hub_free(weir_hub **hub);
 

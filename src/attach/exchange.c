@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "attach/exchange.h"
 #include "weir/weir.h"
+#include "wire/http1.h"
 
 unsigned job_fields(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][SLICE_U64],
                     struct job_field ret[JOB_FIELDS]) {
@@ -12,6 +13,27 @@ unsigned job_fields(const struct core_action *job, uint64_t now, char text[JOB_T
     uint64_t left = job->deadline > now ? (job->deadline - now) / 1000 : 0;
     ret[4] = (struct job_field){SLICE("weir-deadline-ms"), slice_from_u64(text[3], left), true};
     return 5;
+}
+
+static void put(struct http_head *head, struct slice name, struct slice value) {
+    head->fields[head->count++] = (struct head_field){
+        .name = name.p, .value = value.p, .name_size = (uint16_t)name.n, .value_size = (uint32_t)value.n};
+}
+
+int job_write(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][SLICE_U64],
+              struct slice more_name, struct slice more_value, struct buffer *out) {
+    const struct http_head *from = &((const struct message *)job->message)->head;
+    struct head_field fields[256 + 2 + JOB_FIELDS];
+    struct http_head head = {.method = from->method, .target = from->target, .fields = fields};
+    struct slice host = head_get(from, HEAD_HOST);
+    put(&head, SLICE("host"), host.n ? host : job->service);
+    for (unsigned i = 0; i < from->count; i++)
+        if (from->fields[i].id != HEAD_HOST) fields[head.count++] = from->fields[i];
+    struct job_field own[JOB_FIELDS];
+    unsigned n = job_fields(job, now, text, own);
+    for (unsigned i = 0; i < n; i++) put(&head, own[i].name, own[i].value);
+    if (more_name.n) put(&head, more_name, more_value);
+    return http1_write_request(out, &head);
 }
 
 void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send,

@@ -7,6 +7,7 @@
 #ifndef ATTACH_EXCHANGE_H
 #define ATTACH_EXCHANGE_H
 
+#include "base/buffer.h"
 #include "core/core.h"
 #include "wire/message.h"
 
@@ -37,6 +38,11 @@ struct job_field {
 /* Numbers are written into text, which must live as long as the values; returns how many fields there are. */
 unsigned job_fields(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][SLICE_U64],
                     struct job_field ret[JOB_FIELDS]);
+
+/* Appends the request as HTTP/1.1 text, with those fields and, unless its name is empty, one more. Host is
+   the service when the client named none (HTTP/1.0). 0 or WEIR_ENOMEM. */
+int job_write(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][SLICE_U64],
+              struct slice more_name, struct slice more_value, struct buffer *out);
 
 /* Takes a reference on the message. */
 void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send,

@@ -167,25 +167,11 @@ static void run_free(struct h1 *h) {
     free(r);
 }
 
-static void put(struct http_head *head, struct slice name, struct slice value) {
-    head->fields[head->count++] = (struct head_field){
-        .name = name.p, .value = value.p, .name_size = (uint16_t)name.n, .value_size = (uint32_t)value.n};
-}
-
 static int write_head(struct h1 *h, const struct core_action *job) {
     struct run *r = h->run;
-    const struct http_head *from = &r->exchange.message->head;
-    struct head_field fields[256 + 2 + JOB_FIELDS];
-    struct http_head head = {.method = from->method, .target = from->target, .fields = fields};
-    struct slice host = head_get(from, HEAD_HOST);
-    put(&head, SLICE("host"), host.n ? host : job->service); /* HTTP/1.0 may name no host */
-    for (unsigned i = 0; i < from->count; i++)
-        if (from->fields[i].id != HEAD_HOST) fields[head.count++] = from->fields[i];
-    struct job_field own[JOB_FIELDS];
-    unsigned n = job_fields(job, link_now(h->link), r->text, own);
-    for (unsigned i = 0; i < n; i++) put(&head, own[i].name, own[i].value);
-    if (r->chunked) put(&head, SLICE("transfer-encoding"), SLICE("chunked"));
-    return http1_write_request(stream_out(&h->link->stream), &head);
+    return job_write(job, link_now(h->link), r->text,
+                     r->chunked ? SLICE("transfer-encoding") : (struct slice){0}, SLICE("chunked"),
+                     stream_out(&h->link->stream));
 }
 
 static void on_request_body(void *ctx, size_t n) {

@@ -119,26 +119,14 @@ static void on_request_body(void *ctx, size_t n) {
     if (list_empty(&j->sending)) list_push_back(&j->peer->zworkers->sending, &j->sending);
 }
 
-static void put(struct http_head *head, struct slice name, struct slice value) {
-    head->fields[head->count++] = (struct head_field){
-        .name = name.p, .value = value.p, .name_size = (uint16_t)name.n, .value_size = (uint32_t)value.n};
-}
-
-/* As HTTP/1.1 text. length: of a body that the client sent without one; NULL: it has one, or it is not known.
- */
+/* length: of a body that the client sent without one; NULL: it has one, or it is not known. */
 static int write_head(struct zjob *j, const struct core_action *job, const size_t *length,
                       struct buffer *out) {
-    const struct http_head *from = &j->exchange.message->head;
-    struct head_field fields[256 + 2 + JOB_FIELDS];
-    struct http_head head = {.method = from->method, .target = from->target, .fields = fields};
-    memcpy(fields, from->fields, from->count * sizeof(*fields));
-    head.count = from->count;
-    struct job_field own[JOB_FIELDS];
-    unsigned n = job_fields(job, zpeer_now(j->peer), j->text, own);
-    for (unsigned i = 0; i < n; i++) put(&head, own[i].name, own[i].value);
-    if (length) put(&head, SLICE("content-length"), slice_from_u64(j->length_text, *length));
-    j->id = own[0].value;
-    return http1_write_request(out, &head);
+    struct slice value = slice_from_u64(j->length_text, length ? *length : 0);
+    int err = job_write(job, zpeer_now(j->peer), j->text,
+                        length ? SLICE("content-length") : (struct slice){0}, value, out);
+    j->id = slice_from_hex(j->text[0], job->job);
+    return err;
 }
 
 static int send_whole(struct zjob *j, const struct core_action *job) {
@@ -404,10 +392,10 @@ const char *zjob_heard(struct zpeer *p, const struct w1 *m) {
     }
 }
 
-/* core_worker_gone comes next: no slot of this worker is given again in between. */
 void zjobs_lose(struct zpeer *p) {
     LIST_FOR (node, &p->jobs) {
         struct zjob *j = CONTAINER_OF(node, struct zjob, node);
-        zjob_lose(j, !j->started);
+        /* What may be repeated anyway is left to the retry rule, which counts attempts. */
+        zjob_lose(j, !j->started && !method_idempotent(j->exchange.message->head.method));
     }
 }

@@ -10,6 +10,7 @@
 
 enum {
     HUB,
+    HUB_KEY,
     SLOTS,
     ID,
     LABELS,
@@ -33,7 +34,9 @@ enum {
 };
 const struct cli_option work_options[] = {
     [HUB] = {"hub", 0, "ADDR",
-             "a hub's workers listener, HOST:PORT or unix:PATH; repeat it for several (127.0.0.1:8081)"},
+             "a hub's workers listener, HOST:PORT or unix:PATH, or for ZeroMQ tcp+zmq://HOST:PORT or "
+             "ipc+zmq://PATH; repeat it for several (127.0.0.1:8081)"},
+    [HUB_KEY] = {"hub-key", 0, "KEY", "ZeroMQ: the hubs' public CURVE key, which they log at start"},
     [SLOTS] = {"slots", 'n', "N", "jobs at once (1)"},
     [ID] = {"id", 0, "NAME", "the worker's name in status and logs (HOSTNAME-PID)"},
     [LABELS] = {"labels", 0, "K=V,...", "the worker's labels"},
@@ -130,6 +133,9 @@ static bool take(void *ctx, struct cli *cli, int option, const char *value) {
     switch (option) {
     case HUB:
         return buffer_printf(&c->hubs, "%s%s", buffer_size(&c->hubs) ? "," : "", value) == 0;
+    case HUB_KEY:
+        c->worker.hub_key = value;
+        return true;
     case SLOTS:
         if (!cli_u64(cli, "slots", value, 1, 1024, &n)) return false;
         c->worker.slots = (unsigned)n;
@@ -248,7 +254,8 @@ static int serve(struct call *c, weir_handler *handler) {
     }
     int err = weir_worker_open(&c->worker, &worker);
     if (err == WEIR_EINVAL)
-        return cli_wrong(cli, "a hub's address, the redirect's, the id, the labels or the token cannot be");
+        return cli_wrong(
+            cli, "a hub's address or key, the redirect's address, the id, the labels or the token cannot be");
     if (err == WEIR_EIO && c->worker.redirect)
         return cli_fail(cli, CLI_FAILED, "cannot listen on %s (redirect)", c->worker.redirect);
     for (struct slice rest = slice_of(cli->arguments[0]); rest.p && !err;) {

@@ -37,6 +37,10 @@ const char *weir_hub_address(const weir_hub *h, const char *listener) {
     return hub_address(h->hub, listener);
 }
 
+void *weir_hub_zmq_context(const weir_hub *h) {
+    return hub_zmq_context(h->hub);
+}
+
 int weir_hub_connect(weir_hub *h, int *ret_fd) {
     return hub_connect(h->hub, ret_fd);
 }

@@ -460,6 +460,10 @@ const char *hub_address(const struct hub *h, const char *listener) {
     return NULL;
 }
 
+void *hub_zmq_context(const struct hub *h) {
+    return attach_zmq_context(h->attach);
+}
+
 int hub_connect(struct hub *h, int *ret_fd) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) return WEIR_EIO;

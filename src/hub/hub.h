@@ -17,8 +17,11 @@ int hub_new(const struct config *config, struct hub **ret, char **ret_text);
 int hub_run(struct hub *h);
 /* First call: drain. Second: end at once. Any thread, and signal handlers. */
 void hub_stop(struct hub *h);
-/* "listen", "workers" or "admin": the address that the (first) listener is bound to; NULL: there is none. */
+/* "listen", "workers", "zmq" or "admin": the address that the (first) listener is bound to; NULL: there is
+ * none. */
 const char *hub_address(const struct hub *h, const char *listener);
+/* Of the ZeroMQ endpoints; NULL: there are none. */
+void *hub_zmq_context(const struct hub *h);
 /* One end of a new socket pair whose other end the hub treats as a worker's connection. Any thread. 0,
  * WEIR_EIO. */
 int hub_connect(struct hub *h, int *ret_fd);

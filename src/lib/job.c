@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-struct weir_job *job_new(struct uplink *l, int32_t stream) {
+struct weir_job *job_new(struct uplink *l) {
     struct weir_job *job = malloc(sizeof(*job));
     if (!job) return NULL;
     memset(job, 0, offsetof(struct weir_job, room));
@@ -19,7 +19,6 @@ struct weir_job *job_new(struct uplink *l, int32_t stream) {
     arena_init(&job->arena, WORKER_HEAD_MAX, job->room, sizeof(job->room));
     job->worker = l->worker;
     job->link = l;
-    job->stream = stream;
     job->event_fd = -1;
     job->has_stream = job->handled = true; /* no handler yet */
     job->began_ms = worker_now_ms();
@@ -164,8 +163,8 @@ int weir_job_wait(weir_job *job, unsigned ms) {
 static void consumed(struct weir_job *job, size_t n) {
     buffer_consume(&job->body, n);
     if (!job->link) return;
-    (void)nghttp2_session_consume_stream(job->link->session, job->stream, n);
-    if (nghttp2_session_want_write(job->link->session)) uplink_flush(job->link);
+    job->link->via->consumed(job, n);
+    job->link->via->flush(job->link);
 }
 
 /* The handler has been told of the body's end: from now on only a cancel is news. Under the lock. */

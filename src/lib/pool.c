@@ -54,7 +54,7 @@ static bool others_needed(const struct weir_worker *w) {
 }
 
 static void flush_all(struct weir_worker *w) {
-    for (size_t i = 0; i < w->link_count; i++) uplink_flush(&w->links[i]);
+    for (size_t i = 0; i < w->link_count; i++) w->links[i].via->flush(&w->links[i]);
 }
 
 /* ---- running a job ---- */
@@ -95,7 +95,7 @@ static void run_job(struct weir_worker *w) {
     if (slots_changed)
         flush_all(w);
     else if (l && (took > QUICK_US || others_lead || ++l->unsent >= WRITE_AFTER))
-        uplink_flush(l);
+        l->via->flush(l);
     if (others_lead && (w->draining || !l)) worker_wake(w); /* it may have been the last */
 }
 
@@ -108,7 +108,7 @@ static void begin_drain(struct weir_worker *w, uint64_t now_ms) {
     for (size_t i = 0; i < w->link_count; i++) {
         struct uplink *l = &w->links[i];
         if (l->state == UPLINK_OPEN)
-            session_goaway(l);
+            l->via->leave(l);
         else
             uplink_close(l, "stopping");
     }
@@ -191,7 +191,7 @@ static void lead_once(struct weir_worker *w, struct pollfd *fds, unsigned wake) 
     if (w->quit) return;
     size_t n = 0;
     for (size_t i = 0; i < w->link_count; i++)
-        fds[n++] = (struct pollfd){.fd = w->links[i].fd, .events = uplink_events(&w->links[i])};
+        fds[n++] = (struct pollfd){.fd = w->links[i].fd, .events = w->links[i].via->events(&w->links[i])};
     fds[n++] = (struct pollfd){.fd = w->wake_fd, .events = POLLIN};
     fds[n++] = (struct pollfd){.fd = w->signal_fd, .events = POLLIN};
     int timeout = poll_timeout(w, worker_now_ms());

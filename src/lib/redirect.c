@@ -154,11 +154,12 @@ int redirect_begin(weir_job *job) {
     snprintf(location, sizeof location, "%s/%s", all->base, r->token);
     r->expires_ms = worker_now_ms() + all->expiry_ms;
     pthread_mutex_lock(&w->lock);
+    struct uplink *l = job->link; /* which the answer may part it from */
     int err = session_redirect(job, location);
     if (err == 0) {
         job->redirect = r;
         list_push_back(&all->entries, &r->node);
-        uplink_flush(job->link);
+        l->via->flush(l);
     } else {
         unref(r);
     }

@@ -108,8 +108,9 @@ static int begin_stream(weir_job *job) {
     job->answered = true;
     job->holding = false;
     pthread_mutex_lock(&w->lock);
-    int err = session_begin_answer(job);
-    if (err == 0) uplink_flush(job->link);
+    int err = job->link ? job->link->via->begin(job) : WEIR_ECANCELLED;
+    job->begun = true;
+    if (err == 0) job->link->via->flush(job->link);
     pthread_mutex_unlock(&w->lock);
     return err;
 }
@@ -151,8 +152,8 @@ int weir_reply_write(weir_job *job, const void *data, size_t size) {
         err = buffer_append(&job->out, p, n);
         p += n;
         size -= n;
-        (void)nghttp2_session_resume_data(job->link->session, job->stream);
-        uplink_flush(job->link);
+        job->link->via->more(job);
+        job->link->via->flush(job->link);
     }
     pthread_mutex_unlock(&w->lock);
     return err;

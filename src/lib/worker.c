@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
+#include <zmq.h>
 
 uint64_t worker_now_ms(void) {
     return clock_mono_ms();
@@ -38,12 +39,24 @@ static int add_link(struct weir_worker *w, struct slice address, int fd) {
     if (!more) return WEIR_ENOMEM;
     w->links = more;
     struct uplink *l = &more[w->link_count];
-    *l = (struct uplink){
-        .worker = w, .fd = fd, .given = fd >= 0, .state = fd >= 0 ? UPLINK_CONNECTING : UPLINK_WAITING};
+    *l = (struct uplink){.worker = w,
+                         .via = &h2_transport,
+                         .fd = fd,
+                         .given = fd >= 0,
+                         .state = fd >= 0 ? UPLINK_CONNECTING : UPLINK_WAITING};
     l->name = strndup(address.p, address.n);
     if (!l->name) return WEIR_ENOMEM;
     w->link_count++;
-    return fd < 0 && io_address_parse(l->name, &l->address) != 0 ? WEIR_EINVAL : 0;
+    if (fd >= 0) return 0;
+    const char *zmq = strstr(l->name, "+zmq://");
+    if (!zmq) return io_address_parse(l->name, &l->address) == 0 ? 0 : WEIR_EINVAL;
+    l->via = &zmq_transport;
+    int scheme = (int)(zmq - l->name);
+    static const char *const schemes[] = {"tcp", "ipc", "inproc"};
+    for (size_t i = 0; i < 3; i++)
+        if (slice_eq((struct slice){l->name, (size_t)scheme}, slice_of(schemes[i])) && zmq[7])
+            return asprintf(&l->endpoint, "%.*s://%s", scheme, l->name, zmq + 7) < 0 ? WEIR_ENOMEM : 0;
+    return WEIR_EINVAL;
 }
 
 static int add_links(struct weir_worker *w, const weir_worker_options *o) {
@@ -82,6 +95,14 @@ static int init(struct weir_worker *w, const weir_worker_options *o) {
     w->labels = copy_or_empty(o->labels);
     w->token = copy_or_empty(o->token);
     if (!w->id || !w->labels || !w->token) return WEIR_ENOMEM;
+    w->zmq_context = o->zmq_context;
+    w->zmq_context_given = o->zmq_context != NULL;
+    if (o->hub_key) {
+        uint8_t key[32];
+        if (strlen(o->hub_key) != 40 || !zmq_z85_decode(key, o->hub_key)) return WEIR_EINVAL;
+        memcpy(w->hub_key, o->hub_key, sizeof(w->hub_key));
+        if (zmq_curve_keypair(w->zmq_public, w->zmq_secret) != 0) return WEIR_EIO;
+    }
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->wake_fd < 0 || random_entropy(&w->random) != 0) return WEIR_EIO;
     int err = redirects_open(w, o);
@@ -162,7 +183,7 @@ int weir_worker_set_slots(weir_worker *w, unsigned slots) {
     if (slots > w->max_slots) return WEIR_EINVAL;
     pthread_mutex_lock(&w->lock);
     w->slots = slots;
-    for (size_t i = 0; i < w->link_count; i++) session_announce(&w->links[i]);
+    session_announce_all(w);
     worker_wake(w);
     pthread_mutex_unlock(&w->lock);
     return 0;
@@ -174,12 +195,11 @@ void weir_worker_free(weir_worker **worker) {
     *worker = NULL;
     for (size_t i = 0; i < w->link_count; i++) {
         struct uplink *l = &w->links[i];
-        if (l->fd >= 0) close(l->fd);
-        lookup_free(&l->lookup);
-        buffer_fini(&l->in);
-        buffer_fini(&l->out);
+        l->via->hang_up(l);
+        free(l->endpoint);
         free(l->name);
     }
+    if (w->zmq_context && !w->zmq_context_given) zmq_ctx_term(w->zmq_context);
     redirects_free(w);
     for (size_t i = 0; i < w->service_count; i++) free(w->services[i].name);
     if (w->wake_fd >= 0) close(w->wake_fd);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What libweir's worker files share: worker.c (API, options), pool.c (threads), uplink.c (one hub: connect,
- * upgrade, reconnect), session.c (HTTP/2), job.c (a job's request), reply.c (its answer).
+ * What libweir's worker files share: worker.c (API, options), pool.c (threads), uplink.c (one hub: dialling
+ * and dialling again), socket.c and http2.c (reverse HTTP/2), zmq.c (ZeroMQ), session.c (what both share of
+ * jobs), job.c (a job's request), reply.c (its answer).
  *
  * Threads. slots + 1 equal threads share one lock and take turns at being the leader, who waits for the
  * sockets. What the leader has read it handles itself, without waking anybody, as long as handlers are quick;
@@ -37,6 +38,28 @@ struct service {
     unsigned runs;
 };
 
+struct uplink;
+
+/* How a hub is reached. All under the lock. */
+struct transport {
+    /* the connection */
+    void (*dial)(struct uplink *l);
+    short (*events)(const struct uplink *l); /* for poll; 0: nothing */
+    void (*step)(struct uplink *l, short events);
+    void (*flush)(struct uplink *l);
+    void (*hang_up)(struct uplink *l); /* frees what is its own; jobs are dealt with */
+    /* the session, once the uplink is open */
+    void (*ping)(struct uplink *l);
+    void (*announce)(struct uplink *l); /* tells the hub the number of slots, if it has changed */
+    void (*leave)(struct uplink *l);
+    int (*begin)(struct weir_job *job); /* the answer's head, and as much of its body as is there */
+    void (*more)(struct weir_job *job); /* there is more of it, or its end */
+    void (*give_up)(struct weir_job *job);
+    void (*consumed)(struct weir_job *job, size_t n); /* bytes of its request */
+    int (*redirect)(struct weir_job *job, const char *location);
+};
+extern const struct transport h2_transport, zmq_transport;
+
 enum uplink_state {
     UPLINK_WAITING,
     UPLINK_RESOLVING,
@@ -49,19 +72,27 @@ enum uplink_state {
 /* The connection to one hub. */
 struct uplink {
     struct weir_worker *worker;
-    struct io_address address;
+    const struct transport *via;
     char *name;
     enum uplink_state state;
-    int fd; /* -1: none */
+    int fd;             /* -1: none */
+    struct list jobs;   /* that have a stream here */
+    unsigned announced; /* slots that the hub knows of */
+    /* reverse HTTP */
+    struct io_address address;
     nghttp2_session *session;
     struct buffer in; /* of the upgrade's answer */
     size_t scanned;
     struct buffer out;
-    struct list jobs;       /* that have a stream here */
-    unsigned announced;     /* MAX_CONCURRENT_STREAMS as last sent */
     struct lookup *lookup;  /* while dialling */
     unsigned address_index; /* of its addresses: which to dial next */
-    unsigned unsent;        /* answers since the last write */
+    /* ZeroMQ */
+    char *endpoint;
+    void *socket;
+    bool readable; /* without its descriptor telling */
+    bool used;     /* since it was last looked at */
+
+    unsigned unsent; /* answers since the last write */
     unsigned pings_missed, failures;
     uint64_t due_ms; /* next ping, or next try */
     bool given;      /* the fd came from the caller: no reconnect */
@@ -81,6 +112,9 @@ struct weir_worker {
     void *gate_arg;
     unsigned gate_ms;
     struct redirects *redirects; /* NULL: none */
+    void *zmq_context;
+    bool zmq_context_given;
+    char hub_key[41], zmq_public[41], zmq_secret[41]; /* CURVE; empty: none */
 
     pthread_mutex_t lock;
     pthread_cond_t followers, guard;
@@ -108,7 +142,8 @@ struct weir_job {
     struct weir_worker *worker;
     struct uplink *link; /* NULL: its stream is closed */
     struct service *service;
-    int32_t stream;
+    int32_t stream;            /* HTTP/2 */
+    uint64_t credit, owed;     /* ZeroMQ: bytes that may be sent; that were read and not told */
     int cancelled;             /* atomic */
     int event_fd;              /* of weir_job_fd; -1: not asked for */
     struct redirect *redirect; /* its body is fetched from the worker */
@@ -137,37 +172,56 @@ void worker_wake(struct weir_worker *w);
 /* pool.c: runs until all is done, on slots + 1 threads, the caller's among them. */
 int pool_run(struct weir_worker *w);
 
-/* uplink.c */
-/* What poll should wait for; 0 events: nothing. */
-short uplink_events(const struct uplink *l);
+/* uplink.c: one hub. */
 /* Handles what poll reported, and time. Only the leader. */
 void uplink_step(struct uplink *l, short events, uint64_t now_ms);
-/* Writes what is gathered as far as the socket takes it; marks the link broken otherwise. */
-void uplink_flush(struct uplink *l);
+/* The hub has let the worker in. */
+void uplink_opened(struct uplink *l);
 void uplink_close(struct uplink *l, const char *why);
 /* When uplink_step is wanted at the latest. */
 uint64_t uplink_due(const struct uplink *l);
 
-/* session.c */
-int session_start(struct uplink *l);
-int session_feed(struct uplink *l, const char *bytes, size_t n);
+/* session.c: jobs, whatever carries them. */
+unsigned session_slots(const struct weir_worker *w);
+/* A slot is free for a job that comes in now. */
+bool session_room(const struct weir_worker *w);
+/* Adds a field to a job's head. 0, WEIR_ENOMEM or WEIR_EHEADTOOBIG. */
+int session_field(struct weir_job *job, struct slice name, struct slice value);
+/* The head is complete: it is run. False: its service is not offered here. */
+bool session_take(struct weir_job *job);
+/* Its stream is closed. */
+void session_detach(struct weir_job *job);
+/* The same, and not by its end: the handler may run on. */
+void session_lost(struct weir_job *job);
+/* The connection is gone. */
 void session_stop(struct uplink *l);
-void session_ping(struct uplink *l);
-/* Tells the hub the number of slots, if it has changed. */
-void session_announce(struct uplink *l);
-void session_goaway(struct uplink *l);
 /* The handler has returned: sends the answer that it has prepared, lets go of the job. */
 void session_answer(struct weir_job *job);
-/* Answers with a 303; the handler goes on, and its slot stays taken. Under the lock. */
+/* Answers with a 303; the handler goes on, and its slot stays taken. */
 int session_redirect(struct weir_job *job, const char *location);
-/* Submits the head of a streamed answer. 0, WEIR_ECANCELLED, WEIR_ENOMEM. */
-int session_begin_answer(struct weir_job *job);
-
-/* Tells all hubs. */
+/* Bytes that its body has; *ret_known: Content-Length is to be sent. */
+uint64_t session_length(const struct weir_job *job, bool *ret_known);
+/* Tells all hubs the number of slots. */
 void session_announce_all(struct weir_worker *w);
 
+/* http2.c: HTTP/2 for socket.c. */
+int http2_start(struct uplink *l);
+int http2_feed(struct uplink *l, const char *bytes, size_t n);
+void http2_stop(struct uplink *l);
+/* Fills l->out with frames. */
+void http2_gather(struct uplink *l);
+void http2_ping(struct uplink *l);
+void http2_announce(struct uplink *l);
+void http2_leave(struct uplink *l);
+int http2_begin(struct weir_job *job);
+void http2_more(struct weir_job *job);
+void http2_give_up(struct weir_job *job);
+void http2_consumed(struct weir_job *job, size_t n);
+int http2_redirect(struct weir_job *job, const char *location);
+
 /* job.c */
-struct weir_job *job_new(struct uplink *l, int32_t stream);
+/* Has a stream, but no handler yet. */
+struct weir_job *job_new(struct uplink *l);
 void job_cancel(struct weir_job *job);
 /* Wakes whoever waits for the job's body, its room or its cancel. Under the lock. */
 void job_changed(struct weir_job *job);

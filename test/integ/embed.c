@@ -73,12 +73,12 @@ static void bad_options(void) {
 
 int main(void) {
     static char labels[HUBS][4] = {"one", "two"};
-    struct thread hubs[HUBS] = {0}, workers[HUBS][WORKERS] = {0};
+    struct thread hubs[HUBS] = {0}, over_zmq[HUBS] = {0}, workers[HUBS][WORKERS] = {0};
     bad_options();
     for (int h = 0; h < HUBS; h++) {
-        const char *const pairs[] = {
-            "listen",       "127.0.0.1:0", "workers", "127.0.0.1:0", "admin",    "127.0.0.1:0", "zmq",
-            "inproc://hub", "route",       "/=name",  "route",       "/nap=nap", NULL};
+        const char *const pairs[] = {"listen",      "127.0.0.1:0", "workers",      "127.0.0.1:0",    "admin",
+                                     "127.0.0.1:0", "zmq",         "inproc://hub", "route",          "/=name",
+                                     "route",       "/nap=nap",    "route",        "/within=within", NULL};
         char *text = NULL;
         int err = weir_hub_new(pairs, &hubs[h].hub, &text);
         check(err, text ? text : "weir_hub_new");
@@ -93,6 +93,15 @@ int main(void) {
             check(weir_worker_offer(t->worker, "nap", nap, labels[h]), "weir_worker_offer");
             begin(t, run_worker);
         }
+        struct thread *z = &over_zmq[h];
+        check(weir_worker_open(&(weir_worker_options){.hub = "inproc+zmq://hub",
+                                                      .zmq_context = weir_hub_zmq_context(hubs[h].hub),
+                                                      .id = "inproc",
+                                                      .slots = 2},
+                               &z->worker),
+              "weir_worker_open");
+        check(weir_worker_offer(z->worker, "within", name, labels[h]), "weir_worker_offer");
+        begin(z, run_worker);
         printf("%s=%s\n%s-admin=%s\n", labels[h], weir_hub_address(hubs[h].hub, "listen"), labels[h],
                weir_hub_address(hubs[h].hub, "admin"));
     }
@@ -101,6 +110,9 @@ int main(void) {
     while (getchar() != EOF)
         ;
     for (int h = 0; h < HUBS; h++) {
+        weir_worker_stop(over_zmq[h].worker);
+        end(&over_zmq[h], "weir_worker_serve");
+        weir_worker_free(&over_zmq[h].worker); /* before the hub, whose context it is in */
         weir_hub_stop(hubs[h].hub);
         end(&hubs[h], "weir_hub_run");
         weir_hub_free(&hubs[h].hub);

@@ -23,7 +23,7 @@ class Embedded(Case):
         self.addresses = {name: parse_address(lines[name]) for name in ("one", "two")}
         self.admins = {name: parse_address(lines[name + "-admin"]) for name in ("one", "two")}
         for address in self.admins.values():
-            wait_until(lambda: self.ask(address, "/status").json()["slots"] == 4, 10, "two workers attached")
+            wait_until(lambda: self.ask(address, "/status").json()["slots"] == 6, 10, "three workers attached")
 
     def ask(self, address, target):
         with Client(address) as client:
@@ -40,6 +40,13 @@ class Embedded(Case):
             for name, address in self.addresses.items():
                 r = self.ask(address, "/")
                 self.assertEqual((r.status, r.text), (200, name))
+        self.end()
+
+    def test_workers_by_zeromq_without_a_listener(self):
+        for name, address in self.addresses.items():
+            self.assertEqual(self.ask(address, "/within").text, name)
+            worker = next(w for w in self.ask(self.admins[name], "/status").json()["workers_list"] if w["id"] == "inproc")
+            self.assertEqual((worker["transport"], worker["address"]), ("zmq", "inproc"))
         self.end()
 
     def test_they_run_at_the_same_time(self):

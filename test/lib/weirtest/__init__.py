@@ -11,12 +11,12 @@ from .case import Case, main, sanitized, scaled, slow
 from .h1 import H1Worker, Handler, OnceHandler, Turned
 from .h2 import FakeWorker, Handshake
 from .http import Client, Closed, Malformed, Response, request_bytes
-from .hub import Hub, Worker, source_blocks
+from .hub import OVER_ZMQ, Hub, Worker, source_blocks
 from .metrics import Metrics
 from .process import Process, wait_until
 
 __all__ = [
     "Case", "Client", "Closed", "FakeWorker", "H1Worker", "Handler", "Handshake", "Hub", "Malformed", "Metrics",
-    "OnceHandler", "Process", "Response", "Turned", "Worker", "main", "request_bytes", "sanitized", "scaled",
+    "OVER_ZMQ", "OnceHandler", "Process", "Response", "Turned", "Worker", "main", "request_bytes", "sanitized", "scaled",
     "slow", "source_blocks", "wait_until",
 ]

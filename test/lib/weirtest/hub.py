@@ -8,6 +8,8 @@ from .http import Client
 from .metrics import Metrics
 from .process import Process, wait_until
 
+# The test workers attach by ZeroMQ.
+OVER_ZMQ = os.environ.get("WEIRTEST_TRANSPORT") == "zmq"
 _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 
 
@@ -39,7 +41,8 @@ class Hub(Process):
         argv = [weir_binary(), "hub", "--listen", listen, "--workers", worker_listen]
         for address in workers:
             argv += ["--workers", address]
-        argv += ["--zmq", "off", "--admin", "127.0.0.1:0", "--ports-file", self.ports_file, *flags]
+        endpoint = worker_listen.replace("unix:", "ipc://") + ".zmq" if "unix:" in worker_listen else "tcp://127.0.0.1:0"
+        argv += ["--zmq", endpoint if OVER_ZMQ else "off", "--admin", "127.0.0.1:0", "--ports-file", self.ports_file, *flags]
         super().__init__(name, argv, directory, env=env)
 
     def wait_ready(self, limit=10.0):
@@ -62,6 +65,9 @@ class Hub(Process):
         self.endpoints = [v for k, v in lines if k == "zmq"]  # given by --zmq
         self.admin = parse_address(next(v for k, v in lines if k == "admin"))
         self.url = "http://%s:%d" % self.listen
+
+    def worker_address(self):
+        return self.endpoints[0].replace("://", "+zmq://") if OVER_ZMQ else self.worker_addresses[0]
 
     def terminate(self, limit=10.0):
         """SIGTERM; it must drain and exit 0."""
@@ -138,7 +144,7 @@ class Worker(Process):
                  address=None, drain_ms=None):
         self.id = name
         hubs = hub if isinstance(hub, list) else [hub]
-        address = address or ",".join(h.worker_addresses[0] for h in hubs)
+        address = address or ",".join(h.worker_address() for h in hubs)
         argv = [test_program("testworker"), "-h", address, "-s", slots, "-i", name]
         for service in offer or ():
             argv += ["-o", service]
