@@ -60,6 +60,7 @@ bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@ninja -C build-release
 	@bench/compare.py --build build-release
 	@bench/primes.py --build build-release
+	@bench/waiting.py --build build-release
 	@bench/memory.py --build build-release
 	@bench/core.py --build build-release
 

@@ -33,6 +33,14 @@ def weir_h1(build, kind, slots):
     return c
 
 
+def weir_zmq(build, slots):
+    c = Contestant(f"weir, ZeroMQ ipc (unix), {slots} slot{'s' * (slots > 1)}")
+    at = hub(build, c, "--admin", "off", "--zmq", f"ipc://{c.dir}/z")
+    c.start("worker", f"{build}/bench/hello_worker", at["zmq"].replace("ipc:", "ipc+zmq:"), str(slots))
+    c.url = f"http://{at['listen']}/hello"
+    return c
+
+
 def upstream(build, c, kind):
     server = c.start("worker", f"{build}/bench/hello_server", f"unix:{c.dir}/up" if kind == "unix" else "0",
                      stdout=subprocess.PIPE, text=True)
@@ -135,6 +143,7 @@ def main():
         makers += [lambda kind=kind, n=n: weir(build, kind, n) for n in SLOTS]
         makers.append(lambda kind=kind: weir_h1(build, kind, 64))
         makers.append(lambda kind=kind: haproxy(build, kind, False))
+    makers += [lambda n=n: weir_zmq(build, n) for n in (1, 16, 64)]
     makers.append(lambda: haproxy(build, "unix", True))
     results = {}
     for i in range(args.rounds):
