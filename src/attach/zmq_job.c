@@ -292,6 +292,10 @@ static int answer_head(struct zjob *j, struct slice text, struct slice body, con
     }
     j->counted_length = j->head.has_length && !bodyless;
     j->left = j->head.content_length;
+    if (body.p && j->counted_length && j->left != body.n) {
+        *ret_why = "its body is not as long as its Content-Length";
+        return WEIR_EBADANSWER;
+    }
     struct body_side producer = {on_reply_consumed, j};
     bool ended = bodyless || (body.p && body.n == 0);
     return exchange_head(&j->exchange, zpeer_now(j->peer), &j->head, ended, c->body_window, producer,
@@ -310,8 +314,6 @@ static const char *heard_reply(struct zjob *j, const struct w1 *m) {
     if (j->head_done) return spoil(j, "a second answer", true);
     struct slice body = {m->bytes.n ? m->bytes.p : "", m->bytes.n};
     if (answer_head(j, m->head, body, &why) != 0) return spoil(j, why, true);
-    if (too_long(j, body.n) || (j->counted_length && j->left > 0))
-        return spoil(j, "its body is not as long as its Content-Length", true);
     if (body.n) (void)exchange_data(&j->exchange, zpeer_now(j->peer), body.p, body.n);
     exchange_end(&j->exchange, zpeer_now(j->peer));
     zjob_end(j);
