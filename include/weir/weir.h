@@ -140,6 +140,10 @@ WEIR_API int weir_worker_open(const weir_worker_options *options, weir_worker **
 /* Offers a service. Before weir_worker_run only. WEIR_EINVAL: a name that no service can have. */
 WEIR_API int weir_worker_offer(weir_worker *worker, const char *service, weir_handler *handler, void *arg);
 
+/* Adds a hub to those that are served, while it runs or before; one that is served already is not added
+   again. 64 at most (WEIR_EFULL). WEIR_EINVAL: not an address. WEIR_ESTATE: it drains. Any thread. */
+WEIR_API int weir_worker_add_hub(weir_worker *worker, const char *hub);
+
 /*
  * Connects, serves, reconnects when a hub goes (exponential backoff with jitter, only after
  * failures), and returns 0 after a drain: on SIGTERM or SIGINT (caught for the duration of the

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `weir work`: its options, and the worker around the handler. */
 #include "cli/work.h"
+#include "cli/discover.h"
 #include "cli/gate.h"
+#include "wire/beacon.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -11,6 +15,10 @@
 enum {
     HUB,
     HUB_KEY,
+    DISCOVER,
+    DISCOVER_GROUP,
+    DISCOVER_PORT,
+    DISCOVER_WAIT,
     SLOTS,
     ID,
     LABELS,
@@ -37,6 +45,12 @@ const struct cli_option work_options[] = {
              "a hub's workers listener, HOST:PORT or unix:PATH, or for ZeroMQ tcp+zmq://HOST:PORT or "
              "ipc+zmq://PATH; repeat it for several (127.0.0.1:8081)"},
     [HUB_KEY] = {"hub-key", 0, "KEY", "ZeroMQ: the hubs' public CURVE key, which they log at start"},
+    [DISCOVER] = {"discover", 0, NULL,
+                  "find hubs by their beacons (a hub's announce), now and while it runs"},
+    [DISCOVER_GROUP] = {"discover-group", 0, "NAME", "only those of this announce-group (weir)"},
+    [DISCOVER_PORT] = {"discover-port", 0, "N", "the UDP port of the beacons (8084)"},
+    [DISCOVER_WAIT] = {"discover-wait", 0, "TIME",
+                       "without a beacon end with status 3 after TIME (wait for ever)"},
     [SLOTS] = {"slots", 'n', "N", "jobs at once (1)"},
     [ID] = {"id", 0, "NAME", "the worker's name in status and logs (HOSTNAME-PID)"},
     [LABELS] = {"labels", 0, "K=V,...", "the worker's labels"},
@@ -70,6 +84,9 @@ struct call {
     struct buffer hubs, token;
     const char *url, *builtin, *root, *token_file;
     struct gate gate;
+    struct discover discover;
+    bool discovers;
+    uint64_t discover_wait_ms; /* 0: for ever */
 };
 
 void work_log(struct work *w, enum log_level level, const char *event, const char *format, ...) {
@@ -123,6 +140,20 @@ static bool take_gate(struct call *c, struct cli *cli, int option, const char *v
     } else if (!slice_size(slice_of(value), &c->gate.memory) || c->gate.memory == 0) {
         cli_wrong(cli, "--gate-mem is a size as 512MiB, not \"%s\"", value);
         return false;
+    }
+    return true;
+}
+
+static bool take_discover(struct call *c, struct cli *cli, int option, const char *value) {
+    uint64_t n;
+    c->discovers = true;
+    if (option == DISCOVER_GROUP) {
+        c->discover.group = value;
+    } else if (option == DISCOVER_PORT) {
+        if (!cli_u64(cli, "discover-port", value, 1, UINT16_MAX, &n)) return false;
+        c->discover.port = (unsigned)n;
+    } else if (option == DISCOVER_WAIT) {
+        return cli_duration(cli, "discover-wait", value, &c->discover_wait_ms);
     }
     return true;
 }
@@ -194,6 +225,11 @@ static bool take(void *ctx, struct cli *cli, int option, const char *value) {
         return c->work.stream = true;
     case KILL_AFTER:
         return cli_duration(cli, "kill-after", value, &c->work.kill_after_ms);
+    case DISCOVER:
+    case DISCOVER_GROUP:
+    case DISCOVER_PORT:
+    case DISCOVER_WAIT:
+        return take_discover(c, cli, option, value);
     default:
         return take_gate(c, cli, option, value);
     }
@@ -242,6 +278,23 @@ static int choose(struct call *c, weir_handler **ret) {
     return c->root ? work_file_prepare(&c->work, c->root) : cli_wrong(cli, "--builtin file wants --root DIR");
 }
 
+/* Without a hub that was named: waits for the first that makes itself known. */
+static int find_hub(struct call *c) {
+    struct cli *cli = c->work.cli;
+    char address[DISCOVER_ADDRESS];
+    if (!c->discovers) return -1;
+    if (discover_open(&c->discover) != 0)
+        return cli_fail(cli, CLI_FAILED, "cannot listen for beacons on UDP port %u: %s", c->discover.port,
+                        strerror(errno));
+    if (buffer_size(&c->hubs) > 0) return -1;
+    work_log(&c->work, LOG_INFO, "discovering", "waiting for a beacon of group %s on UDP port %u",
+             c->discover.group, c->discover.port);
+    int wait = c->discover_wait_ms == 0 || c->discover_wait_ms > INT_MAX ? -1 : (int)c->discover_wait_ms;
+    if (!discover_next(&c->discover, wait, address))
+        return cli_fail(cli, CLI_UNREACHABLE, "no hub of group %s has made itself known", c->discover.group);
+    return buffer_append(&c->hubs, address, strlen(address)) == 0 ? -1 : CLI_FAILED;
+}
+
 static int serve(struct call *c, weir_handler *handler) {
     struct cli *cli = c->work.cli;
     weir_worker *worker = NULL;
@@ -266,7 +319,9 @@ static int serve(struct call *c, weir_handler *handler) {
     }
     int status = -1;
     if (err == WEIR_EINVAL) status = cli_wrong(cli, "\"%s\" is not a service's name", cli->arguments[0]);
+    if (!err && c->discovers) err = discover_for(&c->discover, worker);
     if (!err) err = weir_worker_run(worker);
+    if (c->discovers) discover_close(&c->discover);
     weir_worker_free(&worker);
     if (status >= 0) return status;
     return err ? cli_fail(cli, CLI_FAILED, "%s", weir_strerror(err)) : CLI_OK;
@@ -276,6 +331,7 @@ int cmd_work(struct cli *cli) {
     struct call c = {
         .work = {.cli = cli, .content_type = "application/octet-stream", .kill_after_ms = 5000, .root = -1},
         .worker = {.slots = 1},
+        .discover = {.group = "weir", .port = BEACON_PORT, .fd = -1},
     };
     weir_handler *handler = NULL;
     pthread_mutex_init(&c.work.log_lock, NULL);
@@ -286,9 +342,11 @@ int cmd_work(struct cli *cli) {
     int status = cli_options(cli, take, &c);
     if (status < 0 && cli->argument_count < 1) status = cli_wrong(cli, "wants a service's name");
     if (status < 0) status = read_token(&c);
-    if (status < 0 && buffer_append(&c.hubs, "", buffer_size(&c.hubs) > 0) != 0) status = CLI_FAILED;
     if (status < 0) status = choose(&c, &handler);
+    if (status < 0) status = find_hub(&c);
+    if (status < 0 && buffer_append(&c.hubs, "", buffer_size(&c.hubs) > 0) != 0) status = CLI_FAILED;
     if (status < 0) status = serve(&c, handler);
+    discover_close(&c.discover);
     work_http_fini(&c.work);
     free(c.work.program);
     if (c.work.root >= 0) close(c.work.root);

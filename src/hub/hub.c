@@ -4,6 +4,7 @@
 #include "core/port.h"
 #include "hub/private.h"
 #include "weir/weir.h"
+#include "wire/head.h"
 #include "wire/message.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -288,6 +289,19 @@ static int listen_all(struct hub *h, char **ret_text) {
     return 0;
 }
 
+static int start_announcing(struct hub *h, char **ret_text) {
+    const struct config *cfg = h->config;
+    const char *why = NULL;
+    if (!cfg->announce) return 0;
+    int err = text_is_service(slice_of(cfg->announce_group)) ? 0 : WEIR_ECONFIG;
+    if (err == 0)
+        err = announce_start(&h->loop, h->attach, cfg->announce, cfg->announce_group, &h->announcer, &why);
+    if (err != 0 && ret_text)
+        *ret_text = text_of("cannot announce to %s: %s", cfg->announce,
+                            why ? why : "announce-group is not a name (A-Z a-z 0-9 . _ ~ -)");
+    return err;
+}
+
 static int open_logs(struct hub *h, char **ret_text) {
     const struct config *cfg = h->config;
     log_init(&h->log, STDERR_FILENO, (enum log_level)cfg->log_level, cfg->log_format == CONFIG_JSON);
@@ -363,6 +377,7 @@ static void begin_drain(struct hub *h) {
     core_drain(h->core, io_now_us(&h->loop));
     edge_drain(h->edge);
     attach_drain(h->attach);
+    announce_stop(&h->announcer);
     uv_timer_start(&h->drain_timer, on_drain_timer, 20, 20);
 }
 
@@ -391,6 +406,7 @@ static int start(struct hub *h, char **ret_text) {
     if (err == 0) err = make_attach(h);
     if (err == 0 && pipe2(h->handed, O_CLOEXEC | O_NONBLOCK) != 0) err = WEIR_EIO;
     if (err == 0) err = listen_all(h, ret_text);
+    if (err == 0) err = start_announcing(h, ret_text);
     if (err == 0) err = write_ports_file(h, ret_text);
     return err;
 }
@@ -486,6 +502,7 @@ void hub_free(struct hub **hub) {
         if (h->edge) edge_close(h->edge);
         if (h->admin) edge_close(h->admin);
         if (h->attach) attach_close(h->attach);
+        announce_stop(&h->announcer);
         uv_close((uv_handle_t *)&h->core_timer, NULL);
         uv_close((uv_handle_t *)&h->drain_timer, NULL);
         uv_close((uv_handle_t *)&h->tidy_timer, NULL);

@@ -6,6 +6,7 @@
 #include "attach/attach.h"
 #include "base/log.h"
 #include "edge/edge.h"
+#include "hub/announce.h"
 #include "hub/curve.h"
 #include "hub/hub.h"
 
@@ -21,6 +22,7 @@ struct hub {
     struct edge *edge, *admin;
     struct attach *attach;
     struct curve_key zmq_key;
+    struct announcer *announcer;
     struct edge_route *routes;
     char *cors_origin;
     uv_timer_t core_timer, drain_timer, tidy_timer;

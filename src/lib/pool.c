@@ -189,8 +189,8 @@ static void lead_once(struct weir_worker *w, struct pollfd *fds, unsigned wake) 
     flush_all(w);
     check_stop(w, worker_now_ms());
     if (w->quit) return;
-    size_t n = 0;
-    for (size_t i = 0; i < w->link_count; i++)
+    size_t n = 0, links = w->link_count; /* it may grow meanwhile */
+    for (size_t i = 0; i < links; i++)
         fds[n++] = (struct pollfd){.fd = w->links[i].fd, .events = w->links[i].via->events(&w->links[i])};
     fds[n++] = (struct pollfd){.fd = w->wake_fd, .events = POLLIN};
     fds[n++] = (struct pollfd){.fd = w->signal_fd, .events = POLLIN};
@@ -203,14 +203,14 @@ static void lead_once(struct weir_worker *w, struct pollfd *fds, unsigned wake) 
     w->polling = false;
     if (found < 0)
         for (size_t i = 0; i < n; i++) fds[i].revents = 0;
-    if (fds[w->link_count].revents) {
+    if (fds[links].revents) {
         uint64_t count;
         ssize_t got = read(w->wake_fd, &count, sizeof(count));
         (void)got;
     }
-    if (fds[w->link_count + 1].revents) read_signals(w);
+    if (fds[links + 1].revents) read_signals(w);
     uint64_t now_ms = worker_now_ms();
-    for (size_t i = 0; i < w->link_count; i++) uplink_step(&w->links[i], fds[i].revents, now_ms);
+    for (size_t i = 0; i < links; i++) uplink_step(&w->links[i], fds[i].revents, now_ms);
     check_stop(w, now_ms);
 }
 
@@ -274,7 +274,7 @@ static void follow(struct weir_worker *w) {
 
 static void *thread_main(void *arg) {
     CAST(struct weir_worker, w, arg, WORKER_MAGIC);
-    struct pollfd *fds = calloc(w->link_count + 2, sizeof(*fds));
+    struct pollfd *fds = calloc(WORKER_HUBS_MAX + 2, sizeof(*fds));
     if (!fds) return NULL;
     pthread_mutex_lock(&w->lock);
     while (!w->quit) {

@@ -34,29 +34,38 @@ void worker_wake(struct weir_worker *w) {
     (void)n; /* a full counter wakes too */
 }
 
+/* "tcp+zmq://HOST:PORT" is the endpoint tcp://HOST:PORT. *ret NULL: this is none. */
+static int zmq_endpoint(const char *hub, char **ret) {
+    static const char *const schemes[] = {"tcp", "ipc", "inproc"};
+    const char *plus = strstr(hub, "+zmq://");
+    *ret = NULL;
+    for (size_t i = 0; plus && plus[7] && i < 3; i++)
+        if (slice_eq((struct slice){hub, (size_t)(plus - hub)}, slice_of(schemes[i])))
+            return asprintf(ret, "%s://%s", schemes[i], plus + 7) < 0 ? WEIR_ENOMEM : 0;
+    return plus ? WEIR_EINVAL : 0;
+}
+
 static int add_link(struct weir_worker *w, struct slice address, int fd) {
-    struct uplink *more = realloc(w->links, (w->link_count + 1) * sizeof(*more));
-    if (!more) return WEIR_ENOMEM;
-    w->links = more;
-    struct uplink *l = &more[w->link_count];
+    if (w->link_count == WORKER_HUBS_MAX) return WEIR_EFULL;
+    struct uplink *l = &w->links[w->link_count];
     *l = (struct uplink){.worker = w,
                          .via = &h2_transport,
                          .fd = fd,
                          .given = fd >= 0,
                          .state = fd >= 0 ? UPLINK_CONNECTING : UPLINK_WAITING};
+    list_init(&l->jobs);
     l->name = strndup(address.p, address.n);
-    if (!l->name) return WEIR_ENOMEM;
-    w->link_count++;
-    if (fd >= 0) return 0;
-    const char *zmq = strstr(l->name, "+zmq://");
-    if (!zmq) return io_address_parse(l->name, &l->address) == 0 ? 0 : WEIR_EINVAL;
-    l->via = &zmq_transport;
-    int scheme = (int)(zmq - l->name);
-    static const char *const schemes[] = {"tcp", "ipc", "inproc"};
-    for (size_t i = 0; i < 3; i++)
-        if (slice_eq((struct slice){l->name, (size_t)scheme}, slice_of(schemes[i])) && zmq[7])
-            return asprintf(&l->endpoint, "%.*s://%s", scheme, l->name, zmq + 7) < 0 ? WEIR_ENOMEM : 0;
-    return WEIR_EINVAL;
+    int err = l->name ? 0 : WEIR_ENOMEM;
+    if (err == 0 && fd < 0) err = zmq_endpoint(l->name, &l->endpoint);
+    if (l->endpoint)
+        l->via = &zmq_transport;
+    else if (err == 0 && fd < 0)
+        err = io_address_parse(l->name, &l->address);
+    if (err == 0)
+        w->link_count++;
+    else
+        free(l->name);
+    return err;
 }
 
 static int add_links(struct weir_worker *w, const weir_worker_options *o) {
@@ -87,6 +96,8 @@ static int init(struct weir_worker *w, const weir_worker_options *o) {
     w->gate_arg = o->gate_arg;
     w->gate_ms = o->gate_ms ? o->gate_ms : 200;
     w->gate_limit = o->gate ? 0 : UINT_MAX;
+    w->links = calloc(WORKER_HUBS_MAX, sizeof(*w->links));
+    if (!w->links) return WEIR_ENOMEM;
     if (w->max_slots > WORKER_SLOTS_MAX) return WEIR_EINVAL;
     if (o->id && !text_is_field_value(slice_of(o->id))) return WEIR_EINVAL;
     if (o->labels && !text_is_field_value(slice_of(o->labels))) return WEIR_EINVAL;
@@ -128,7 +139,6 @@ int weir_worker_open(const weir_worker_options *options, weir_worker **ret_worke
         weir_worker_free(&w);
         return err;
     }
-    for (size_t i = 0; i < w->link_count; i++) list_init(&w->links[i].jobs);
     *ret_worker = w;
     return 0;
 }
@@ -148,6 +158,20 @@ int weir_worker_offer(weir_worker *w, const char *name, weir_handler *handler, v
     if (!copy) return WEIR_ENOMEM;
     more[w->service_count++] = (struct service){.name = copy, .handler = handler, .arg = arg};
     return 0;
+}
+
+int weir_worker_add_hub(weir_worker *w, const char *hub) {
+    MAGIC_CHECK(w, WORKER_MAGIC);
+    pthread_mutex_lock(&w->lock);
+    int err = w->draining || w->quit ? WEIR_ESTATE : WEIR_ENOTFOUND;
+    for (size_t i = 0; i < w->link_count && err != 0; i++)
+        if (strcmp(w->links[i].name, hub) == 0) err = 0;
+    if (err == WEIR_ENOTFOUND) {
+        err = add_link(w, slice_of(hub), -1);
+        if (err == 0) worker_wake(w);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return err;
 }
 
 int weir_worker_serve(weir_worker *w) {

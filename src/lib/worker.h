@@ -27,7 +27,8 @@ enum {
     WORKER_HEAD_MAX = 256 * 1024, /* bytes of a job's head and what is built with it */
     WORKER_PING_MS = 1000,
     WORKER_PINGS_MISSED = 3,
-    WORKER_SLOTS_MAX = 4096
+    WORKER_SLOTS_MAX = 4096,
+    WORKER_HUBS_MAX = 64
 };
 
 struct service {
@@ -118,7 +119,7 @@ struct weir_worker {
 
     pthread_mutex_t lock;
     pthread_cond_t followers, guard;
-    struct uplink *links;
+    struct uplink *links; /* WORKER_HUBS_MAX of them have room: they do not move */
     size_t link_count;
     struct list ready; /* jobs to run */
     unsigned ready_count;
