@@ -145,8 +145,8 @@ void *attach_zmq_context(const struct attach *a) {
     return zworkers_context(a->zworkers);
 }
 
-void attach_turn(struct attach *a) {
-    zworkers_turn(a->zworkers);
+bool attach_turn(struct attach *a) {
+    return zworkers_turn(a->zworkers);
 }
 
 int attach_adopt(struct attach *a, int fd) {

@@ -59,8 +59,9 @@ int attach_bind(struct attach *a, const char *endpoint, const char **ret_text);
 const char *attach_endpoint(const struct attach *a, size_t index);
 /* The ZeroMQ context of these endpoints, for inproc; NULL: there are none. The hub owns it. */
 void *attach_zmq_context(const struct attach *a);
-/* Once per loop turn: sends what has gathered. */
-void attach_turn(struct attach *a);
+/* Once per loop turn: sends what has gathered. True: the core may have decided something by that; act on it
+   and call again. */
+bool attach_turn(struct attach *a);
 /* Takes over a connected unix socket as if it had been accepted. On failure fd stays the caller's. */
 int attach_adopt(struct attach *a, int fd);
 /* No new connections; links stay for what runs on them. */

@@ -215,15 +215,15 @@ static void on_settled(void *ctx) {
     }
 }
 
-void zworkers_turn(struct zworkers *z) {
-    if (!z) return;
+bool zworkers_turn(struct zworkers *z) {
+    if (!z || (list_empty(&z->sending) && !z->unsettled)) return false;
     zjobs_turn(z);
-    if (!z->unsettled) return;
     z->unsettled = false;
     LIST_FOR (node, &z->peers) {
         struct zpeer *p = CONTAINER_OF(node, struct zpeer, node);
         if (p->lost) bury(p, LOG_WARN, "worker-gone", "it cannot be reached, or does not read");
     }
+    return true;
 }
 
 void zworkers_heartbeat(struct zworkers *z) {

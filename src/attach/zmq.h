@@ -11,8 +11,8 @@ int zworkers_open(struct attach *a, const char *secret, struct zworkers **ret);
 int zworkers_bind(struct zworkers *z, const char *endpoint, const char **ret_text);
 const char *zworkers_endpoint(const struct zworkers *z, size_t index);
 void *zworkers_context(const struct zworkers *z);
-/* Sends what has gathered in request bodies; once per loop turn. */
-void zworkers_turn(struct zworkers *z);
+/* Sends what has gathered in request bodies, and buries the lost; once per loop turn. As attach_turn. */
+bool zworkers_turn(struct zworkers *z);
 /* Once per heartbeat interval. */
 void zworkers_heartbeat(struct zworkers *z);
 /* Tells the workers that the hub drains. */

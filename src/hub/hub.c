@@ -86,8 +86,8 @@ void hub_turn(void *ctx) {
     if (h->over) return;
     edge_turn(h->edge);
     if (h->admin) edge_turn(h->admin);
-    hub_carry_out(h);
-    attach_turn(h->attach);
+    do hub_carry_out(h);
+    while (attach_turn(h->attach));
     arm_core_timer(h);
     log_flush(&h->log);
     if (h->config->access_log) log_flush(&h->access_log);

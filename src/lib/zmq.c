@@ -67,9 +67,14 @@ static void leave(struct uplink *l) {
 
 /* ---- an answer goes out ---- */
 
+/* A job has ended: its credit is used up. */
+static void used_up(struct uplink *l) {
+    if (l->announced > 0) l->announced--;
+}
+
 /* The hub knows no more of it. */
 static void over(struct weir_job *job) {
-    job->link->announced--;
+    used_up(job->link);
     session_detach(job);
 }
 
@@ -153,7 +158,7 @@ static void consumed(struct weir_job *job, size_t n) {
 /* Given back unstarted. */
 static void refuse(struct uplink *l, struct slice id, const char *why) {
     struct slice more[] = {id, SLICE("1"), slice_of(why)};
-    l->announced--;
+    used_up(l);
     say(l, W1_FAIL, more, 3);
 }
 

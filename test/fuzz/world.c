@@ -102,8 +102,8 @@ static void act(struct world *w) {
 
 void world_turn(struct world *w) {
     uv_run(&w->loop.uv, UV_RUN_NOWAIT);
-    act(w);
-    attach_turn(w->attach);
+    do act(w);
+    while (attach_turn(w->attach));
     io_loop_flush(&w->loop);
 }
 
