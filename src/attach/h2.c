@@ -17,13 +17,12 @@
 #include "base/assert.h"
 #include "core/port.h"
 #include "weir/weir.h"
-#include <nghttp2/nghttp2.h>
+#include "wire/h2.h"
 #include <stdlib.h>
 
 enum {
     H2_MAGIC = 0x68322d2d,
     H2_WRITE_AHEAD = 256 * 1024, /* output gathered before the socket has taken the last */
-    H2_TABLE_SIZE = 16 * 1024,   /* HPACK's dynamic table */
     H2_NAMES_EVERY = 4096,       /* jobs; see build_fields */
     H2_RUN_ROOM = 640            /* of an answer's head inside its run */
 };
@@ -463,28 +462,12 @@ static const struct link_protocol h2_protocol = {.data = on_bytes,
                                                  .heartbeat = on_heartbeat,
                                                  .stop = stop};
 
-static int new_session(struct h2 *h) {
-    nghttp2_session_callbacks *callbacks;
-    nghttp2_option *option;
-    if (nghttp2_session_callbacks_new(&callbacks) != 0) return WEIR_ENOMEM;
-    if (nghttp2_option_new(&option) != 0) {
-        nghttp2_session_callbacks_del(callbacks);
-        return WEIR_ENOMEM;
-    }
-    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
-    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
-    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    nghttp2_option_set_no_auto_window_update(option, 1);
-    nghttp2_option_set_max_deflate_dynamic_table_size(option, H2_TABLE_SIZE);
-    nghttp2_option_set_no_closed_streams(option, 1);
-    int err = nghttp2_session_client_new2(&h->session, callbacks, h, option);
-    nghttp2_option_del(option);
-    nghttp2_session_callbacks_del(callbacks);
-    return err == 0 ? 0 : WEIR_ENOMEM;
-}
+static const struct h2_handlers handlers = {.begin_headers = on_begin_headers,
+                                            .header = on_header,
+                                            .frame = on_frame,
+                                            .data_chunk = on_data_chunk,
+                                            .invalid_frame = on_invalid_frame,
+                                            .stream_close = on_stream_close};
 
 int h2_prepare(struct link *l, struct worker_port **ret_port) {
     struct h2 *h = calloc(1, sizeof(*h));
@@ -495,7 +478,7 @@ int h2_prepare(struct link *l, struct worker_port **ret_port) {
     list_init(&h->runs);
     list_init(&h->unpinged);
     list_init(&h->pinged);
-    int err = new_session(h);
+    int err = h2_session_new(false, &handlers, h, &h->session);
     if (err != 0) {
         free(h);
         return err;
@@ -514,12 +497,8 @@ int h2_start(struct link *l) {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, (uint32_t)l->attach->config.body_window},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)l->attach->config.max_head},
     };
-    int err = nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings,
-                                      sizeof(settings) / sizeof(*settings));
-    if (err == 0)
-        err =
-            nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_MAX_WINDOW_SIZE);
-    if (err != 0) return WEIR_ENOMEM;
+    int err = h2_session_begin(h->session, settings, sizeof(settings) / sizeof(*settings));
+    if (err != 0) return err;
     stream_dirty(&l->stream);
     return 0;
 }

@@ -8,8 +8,7 @@
  * returned.
  */
 #include "lib/worker.h"
-
-enum { TABLE_SIZE = 16 * 1024 };
+#include "wire/h2.h"
 
 void http2_announce(struct uplink *l) {
     if (!l->session || l->going_away) return;
@@ -185,42 +184,21 @@ void http2_leave(struct uplink *l) {
     (void)nghttp2_submit_goaway(l->session, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, NULL, 0);
 }
 
-static int new_session(struct uplink *l) {
-    nghttp2_session_callbacks *callbacks;
-    nghttp2_option *option;
-    if (nghttp2_session_callbacks_new(&callbacks) != 0) return WEIR_ENOMEM;
-    if (nghttp2_option_new(&option) != 0) {
-        nghttp2_session_callbacks_del(callbacks);
-        return WEIR_ENOMEM;
-    }
-    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
-    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
-    nghttp2_option_set_no_auto_window_update(option, 1);
-    nghttp2_option_set_max_deflate_dynamic_table_size(option, TABLE_SIZE);
-    nghttp2_option_set_no_closed_streams(option, 1);
-    int err = nghttp2_session_server_new2(&l->session, callbacks, l, option);
-    nghttp2_option_del(option);
-    nghttp2_session_callbacks_del(callbacks);
-    return err == 0 ? 0 : WEIR_ENOMEM;
-}
+static const struct h2_handlers handlers = {.begin_headers = on_begin_headers,
+                                            .header = on_header,
+                                            .frame = on_frame,
+                                            .data_chunk = on_data_chunk,
+                                            .stream_close = on_stream_close};
 
 int http2_start(struct uplink *l) {
-    if (new_session(l) != 0) return WEIR_ENOMEM;
+    if (h2_session_new(true, &handlers, l, &l->session) != 0) return WEIR_ENOMEM;
     l->announced = session_slots(l->worker);
     nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, l->announced},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WORKER_WINDOW},
-        {NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, TABLE_SIZE},
+        {NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, H2_TABLE_SIZE},
     };
-    int err = nghttp2_submit_settings(l->session, NGHTTP2_FLAG_NONE, settings,
-                                      sizeof(settings) / sizeof(*settings));
-    if (err == 0)
-        err =
-            nghttp2_session_set_local_window_size(l->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_MAX_WINDOW_SIZE);
-    return err == 0 ? 0 : WEIR_ENOMEM;
+    return h2_session_begin(l->session, settings, sizeof(settings) / sizeof(*settings));
 }
 
 void http2_stop(struct uplink *l) {
