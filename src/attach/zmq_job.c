@@ -11,7 +11,6 @@
 #include <stdlib.h>
 
 enum {
-    ZJOB_EXCUSED = 3,
     ZJOB_ROOM = 640,            /* of an answer's head inside its job */
     ZJOB_MORE = W1_BODY_MAX / 4 /* bytes consumed before credit is given for them */
 };
@@ -27,7 +26,7 @@ struct zjob {
     uint64_t owed;   /* of these, consumed and not granted again */
     uint64_t may;    /* bytes of the request that may be sent */
     struct slice id;
-    bool started, head_done, sent, dropped, counted_length;
+    bool head_done, sent, dropped, counted_length;
     char text[JOB_TEXTS][SLICE_U64], length_text[SLICE_U64];
     char room[ZJOB_ROOM];
 };
@@ -75,18 +74,16 @@ static void zjob_end(struct zjob *j) {
     core_slot_free(core, zpeer_now(p), p->worker, id);
 }
 
-/* The worker has lost it, or never began. Frees the slot. */
-static void zjob_lose(struct zjob *j, bool unstarted) {
-    struct message *m = j->exchange.message;
-    uint64_t now = zpeer_now(j->peer);
-    j->peer->running--;
-    if (!j->peer->lost) zpeer_count_slots(j->peer);
-    if (unstarted && !j->head_done && m->excused < ZJOB_EXCUSED) {
-        m->excused++;
-        exchange_handed_back(&j->exchange, now);
-    } else {
-        exchange_lost(&j->exchange, now);
-    }
+/* Frees the slot of a job that the worker has lost, or (given_back) has not begun. Without a word of the
+   worker's nobody can know that it has not begun: then the retry rule decides. */
+static void zjob_lose(struct zjob *j, bool given_back) {
+    struct zpeer *p = j->peer;
+    p->running--;
+    if (!p->lost) zpeer_count_slots(p);
+    if (given_back)
+        exchange_handed_back(&j->exchange, zpeer_now(p));
+    else
+        exchange_lost(&j->exchange, zpeer_now(p));
     zjob_free(j);
 }
 
@@ -280,7 +277,7 @@ static int answer_head(struct zjob *j, struct slice text, struct slice body, con
         *ret_why = "an interim status";
         return WEIR_EBADANSWER;
     }
-    j->head_done = j->started = true;
+    j->head_done = true;
     unsigned status = j->head.status;
     bool bodyless =
         status == 204 || status == 304 || slice_eq(j->exchange.message->head.method, SLICE("HEAD"));
@@ -374,7 +371,6 @@ const char *zjob_heard(struct zpeer *p, const struct w1 *m) {
     if (j->dropped) return heard_dropped(j, m);
     switch (m->kind) {
     case W1_ACK:
-        j->started = true;
         core_job_started(j->exchange.core, zpeer_now(p), p->worker, j->exchange.job);
         return NULL;
     case W1_MORE:
@@ -395,9 +391,5 @@ const char *zjob_heard(struct zpeer *p, const struct w1 *m) {
 }
 
 void zjobs_lose(struct zpeer *p) {
-    LIST_FOR (node, &p->jobs) {
-        struct zjob *j = CONTAINER_OF(node, struct zjob, node);
-        /* What may be repeated anyway is left to the retry rule, which counts attempts. */
-        zjob_lose(j, !j->started && !method_idempotent(j->exchange.message->head.method));
-    }
+    LIST_FOR (node, &p->jobs) zjob_lose(CONTAINER_OF(node, struct zjob, node), false);
 }

@@ -195,8 +195,6 @@ static void heard_job(struct uplink *l, const struct w1 *m, struct slice id) {
         refuse(l, id, err == 0 ? "this service is not offered here" : weir_strerror(err));
         return;
     }
-    /* From here on it must not be run twice unless that is safe. */
-    if (!method_idempotent(job->head.method)) say_job(job, W1_ACK, none, none);
     if (m->kind == W1_HEAD) {
         char text[SLICE_U64];
         say_job(job, W1_MORE, slice_from_u64(text, WORKER_WINDOW - W1_BODY_MAX), none);

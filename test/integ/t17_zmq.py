@@ -402,14 +402,26 @@ class Fails(Zmq):
         other.reply(again, b"done")
         self.assertEqual(client.response().body, b"done")
 
-    def test_given_back_too_often(self):
-        w = self.zmq(slots=9)
+    def test_given_back_many_times(self):
+        w = self.zmq(slots=1)
         client = self.ask("POST", body=b"x")
+        for _ in range(20):
+            job = w.job()
+            self.assertEqual(job.header("weir-attempt"), "1")
+            w.say("FAIL", job.id, 1, "not now")
+            w.say("SLOTS", 1)
+        w.reply(w.job(), b"done")
+        self.assertEqual(client.response().body, b"done")
+
+    def test_given_back_it_does_not_bounce(self):
+        w = self.zmq(slots=5)
+        client = self.ask()
+        begin = time.monotonic()
         for _ in range(4):
             w.say("FAIL", w.job().id, 1, "not now")
-            w.say("SLOTS", 1)
-        self.assertEqual(client.response().status, 502)
-        self.h.wait_idle()
+        self.assertGreater(time.monotonic() - begin, 0.29)
+        w.reply(w.job(), b"done")
+        self.assertEqual(client.response().body, b"done")
 
     def test_given_back_after_it_began(self):
         w = self.zmq(slots=2)
@@ -438,18 +450,14 @@ class Deaths(Zmq):
         return client
 
     def test_post_that_was_not_acknowledged(self):
-        client = self.lose("POST", False)
-        second = self.zmq(worker="second")
-        job = second.job()
-        self.assertEqual((job.header("weir-attempt"), job.body), ("1", b"x"))
-        second.reply(job, b"y")
-        self.assertEqual(client.response().body, b"y")
+        """It may have been started: the word may have died with the connection."""
+        self.assertEqual(self.lose("POST", False).response().status, 502)
 
     def test_post_that_was_acknowledged(self):
         self.assertEqual(self.lose("POST", True).response().status, 502)
 
-    def test_get_that_was_acknowledged(self):
-        client = self.lose("GET", True)
+    def test_get(self):
+        client = self.lose("GET", False)
         second = self.zmq(worker="second")
         job = second.job()
         self.assertEqual(job.header("weir-attempt"), "2")
