@@ -12,6 +12,7 @@ import re
 import resource
 import statistics
 import subprocess
+import time
 
 from common import Contestant, answers, arguments, hub, machine, until, wrk, write_section
 
@@ -49,6 +50,7 @@ def waiting(build, connections, seconds):
         until(lambda: answers(url), "hello is answered")
         fds = pathlib.Path(f"/proc/{c.processes['hub'].pid}/fd")
         until(lambda: sum(1 for _ in fds.iterdir()) > connections, "all have come")
+        time.sleep(2)  # they wait: what their coming cost the kernel is over
         result = wrk(url, seconds)
         rss = int(re.search(r"VmRSS:\s+(\d+) kB", (fds.parent / "status").read_text())[1]) * 1024
     finally:
@@ -90,7 +92,7 @@ def waiting_section(args):
 
 
 def main():
-    args = arguments(__doc__, rounds=5, seconds=4, connections=10000)
+    args = arguments(__doc__, rounds=7, seconds=4, connections=10000)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = args.connections + 1000
     if soft < wanted:

@@ -144,64 +144,71 @@ static bool take_gate(struct call *c, struct cli *cli, int option, const char *v
     return true;
 }
 
-static bool take_discover(struct call *c, struct cli *cli, int option, const char *value) {
-    uint64_t n;
-    c->discovers = true;
-    if (option == DISCOVER_GROUP) {
-        c->discover.group = value;
-    } else if (option == DISCOVER_PORT) {
-        if (!cli_u64(cli, "discover-port", value, 1, UINT16_MAX, &n)) return false;
-        c->discover.port = (unsigned)n;
-    } else if (option == DISCOVER_WAIT) {
-        return cli_duration(cli, "discover-wait", value, &c->discover_wait_ms);
+/* Where an option's text is kept; NULL: it is no mere text. */
+static const char **text_of(struct call *c, int option) {
+    switch (option) {
+    case HUB_KEY:
+        return &c->worker.hub_key;
+    case ID:
+        return &c->worker.id;
+    case LABELS:
+        return &c->worker.labels;
+    case TOKEN:
+        return &c->worker.token;
+    case TOKEN_FILE:
+        return &c->token_file;
+    case HTTP:
+        return &c->url;
+    case STRIP:
+        return &c->work.strip;
+    case BUILTIN:
+        return &c->builtin;
+    case ROOT:
+        return &c->root;
+    case REDIRECT:
+        return &c->worker.redirect;
+    case REDIRECT_URL:
+        return &c->worker.redirect_url;
+    case CONTENT_TYPE:
+        return &c->work.content_type;
+    case DISCOVER_GROUP:
+        return &c->discover.group;
+    default:
+        return NULL;
     }
+}
+
+/* A time that must fit into 32 bits of milliseconds. */
+static bool take_ms(struct cli *cli, const char *option, const char *value, uint64_t low, unsigned *ret) {
+    uint64_t n;
+    if (!cli_duration(cli, option, value, &n)) return false;
+    if (n < low || n > UINT32_MAX) {
+        cli_wrong(cli, "--%s is a time of %llu ms to 49 days, not \"%s\"", option, (unsigned long long)low,
+                  value);
+        return false;
+    }
+    *ret = (unsigned)n;
     return true;
 }
 
 static bool take(void *ctx, struct cli *cli, int option, const char *value) {
     struct call *c = ctx;
     uint64_t n;
+    const char **text = text_of(c, option);
+    c->discovers |= option >= DISCOVER && option <= DISCOVER_WAIT;
+    if (text) {
+        *text = value;
+        return true;
+    }
     switch (option) {
     case HUB:
         return buffer_printf(&c->hubs, "%s%s", buffer_size(&c->hubs) ? "," : "", value) == 0;
-    case HUB_KEY:
-        c->worker.hub_key = value;
-        return true;
     case SLOTS:
         if (!cli_u64(cli, "slots", value, 1, 1024, &n)) return false;
         c->worker.slots = (unsigned)n;
         return true;
-    case ID:
-        c->worker.id = value;
-        return true;
-    case LABELS:
-        c->worker.labels = value;
-        return true;
-    case TOKEN:
-        c->worker.token = value;
-        return true;
-    case TOKEN_FILE:
-        c->token_file = value;
-        return true;
     case DRAIN:
-        if (!cli_duration(cli, "drain", value, &n) || n > UINT32_MAX) return false;
-        c->worker.drain_ms = (unsigned)n;
-        return true;
-    case HTTP:
-        c->url = value;
-        return true;
-    case STRIP:
-        c->work.strip = value;
-        return true;
-    case BUILTIN:
-        c->builtin = value;
-        return true;
-    case ROOT:
-        c->root = value;
-        return true;
-    case REDIRECT:
-        c->worker.redirect = value;
-        return true;
+        return take_ms(cli, "drain", value, 0, &c->worker.drain_ms);
     case REDIRECT_OVER:
         if (!slice_size(slice_of(value), &n) || n == 0) {
             cli_wrong(cli, "--redirect-over is a size as 1MiB, not \"%s\"", value);
@@ -210,26 +217,21 @@ static bool take(void *ctx, struct cli *cli, int option, const char *value) {
         c->worker.redirect_over = n;
         return true;
     case REDIRECT_TTL:
-        if (!cli_duration(cli, "redirect-ttl", value, &n) || n == 0 || n > UINT32_MAX) return false;
-        c->worker.redirect_ms = (unsigned)n;
-        return true;
-    case REDIRECT_URL:
-        c->worker.redirect_url = value;
-        return true;
+        return take_ms(cli, "redirect-ttl", value, 1, &c->worker.redirect_ms);
     case OUTPUT:
         return take_output(c, cli, value);
-    case CONTENT_TYPE:
-        c->work.content_type = value;
-        return true;
     case STREAM:
         return c->work.stream = true;
     case KILL_AFTER:
         return cli_duration(cli, "kill-after", value, &c->work.kill_after_ms);
     case DISCOVER:
-    case DISCOVER_GROUP:
+        return true;
     case DISCOVER_PORT:
+        if (!cli_u64(cli, "discover-port", value, 1, UINT16_MAX, &n)) return false;
+        c->discover.port = (unsigned)n;
+        return true;
     case DISCOVER_WAIT:
-        return take_discover(c, cli, option, value);
+        return cli_duration(cli, "discover-wait", value, &c->discover_wait_ms);
     default:
         return take_gate(c, cli, option, value);
     }

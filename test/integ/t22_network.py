@@ -24,37 +24,40 @@ def app(environ, start):
 
 
 class Faults(Case):
-    def workers(self, address, before=()):
-        """A worker by HTTP/2 and one by HTTP/1.1, of services of their own."""
+    def workers(self, h, before=()):
+        """A worker by HTTP/2, one by HTTP/1.1 and one by ZeroMQ, of services of their own."""
         with open(os.path.join(self.directory, "slow_app.py"), "w") as f:
             f.write(APP)
-        h2 = self.start("h2", [*before, weir_binary(), "work", "h2", "--id", "h2", "--hub", address, "--", "sh", "-c",
-                               'case "$PATH_INFO" in *slow*) sleep 60;; esac; printf hello'])
+        address = h.worker_addresses[0]
+        script = 'case "$PATH_INFO" in *slow*) sleep 60;; esac; printf hello'
+        command = lambda name, hub: self.start(name, [*before, weir_binary(), "work", name, "--id", name, "--hub", hub, "--",
+                                                      "sh", "-c", script])
+        h2, z = command("h2", address), command("zmq", h.endpoints[0].replace("://", "+zmq://"))
         h1 = self.start("h1", [*before, sys.executable, "-m", "weir.worker", "--id", "h1", "--hub", address,
                                "--service", "h1", "slow_app:app"],
                         env={"PYTHONPATH": f"{ROOT}/python:{self.directory}", "PYTHONDONTWRITEBYTECODE": "1"})
-        return h2, h1
+        h.wait_workers(3)
+        return h2, h1, z
 
-    def both(self, h, target, headers=()):
+    def ask_all(self, h, target, headers=()):
         clients = []
-        for service in ("h2", "h1"):
+        for service in ("h2", "h1", "zmq"):
             client = self.client(h)
             client.send(request_bytes("POST", f"/{service}/{target}", headers, b"x"))
             clients.append(client)
         return clients
 
     def test_stopped(self):
-        h = self.hub("--heartbeat", "200ms")
-        workers = self.workers(h.worker_addresses[0])
-        h.wait_workers(2)
-        for client in self.both(h, "quick"):
+        h = self.hub("--heartbeat", "200ms", "--zmq", "tcp://127.0.0.1:0")
+        workers = self.workers(h)
+        for client in self.ask_all(h, "quick"):
             self.assertEqual(client.response("POST").body, b"hello")
-        clients = self.both(h, "slow", [("Weir-Timeout", "3s")])
-        h.wait_running(2)
+        clients = self.ask_all(h, "slow", [("Weir-Timeout", "3s")])
+        h.wait_running(3)
         for w in workers:
             os.killpg(w.pid, signal.SIGSTOP)
-        # By HTTP/2 the heartbeat tells; a kept HTTP/1.1 connection has none, and the deadline ends it.
-        self.assertEqual([client.response("POST").status for client in clients], [502, 504])
+        # By HTTP/2 and ZeroMQ the heartbeat tells; a kept HTTP/1.1 connection has none, and the deadline ends it.
+        self.assertEqual([client.response("POST").status for client in clients], [502, 504, 502])
         h.wait_status(lambda s: s["requests"] == 0 and not s["jobs"] or all(j["state"] == "leaving" for j in s["jobs"]), 5)
         for w in workers:
             w.stop()
@@ -62,14 +65,13 @@ class Faults(Case):
         self.assertEqual(h.status()["jobs"], [])
 
     def test_killed_while_streaming(self):
-        h = self.hub()
-        workers = self.workers(h.worker_addresses[0])
-        h.wait_workers(2)
-        clients = self.both(h, "slow")
-        h.wait_running(2)
+        h = self.hub("--zmq", "tcp://127.0.0.1:0")
+        workers = self.workers(h)
+        clients = self.ask_all(h, "slow")
+        h.wait_running(3)
         for w in workers:
             w.kill()
-        self.assertEqual([client.response("POST").status for client in clients], [502, 502])
+        self.assertEqual([client.response("POST").status for client in clients], [502, 502, 502])
         h.wait_workers(0)
         h.wait_idle()
 
@@ -86,13 +88,12 @@ class Faults(Case):
         run("ip", "link", "set", name[-9:] + "a", "up")
         run("ip", "-n", name, "addr", "add", "10.203.77.2/24", "dev", name[-9:] + "b")
         run("ip", "-n", name, "link", "set", name[-9:] + "b", "up")
-        h = self.hub("--heartbeat", "500ms", worker_listen="10.203.77.1:0")
-        self.workers(h.worker_addresses[0], ["ip", "netns", "exec", name])
-        h.wait_workers(2)
-        clients = self.both(h, "slow", [("Weir-Timeout", "20s")])
-        h.wait_running(2)
+        h = self.hub("--heartbeat", "500ms", "--zmq", "tcp://10.203.77.1:0", worker_listen="10.203.77.1:0")
+        self.workers(h, ["ip", "netns", "exec", name])
+        clients = self.ask_all(h, "slow", [("Weir-Timeout", "20s")])
+        h.wait_running(3)
         run("ip", "link", "set", name[-9:] + "a", "down")
-        self.assertEqual([client.response("POST").status for client in clients], [502, 502])
+        self.assertEqual([client.response("POST").status for client in clients], [502, 502, 502])
         h.wait_workers(0)
         wait_until(lambda: not h.status()["jobs"], 5)
 
