@@ -28,7 +28,7 @@ def count(environ, start_response):
     for n in range(1, 121):
         yield b"%d\n" % n
         if job.wait(0.5):
-            print("the client of job", job.id, "has left")
+            print("the client of job", job.id, "has left", flush=True)
             return
 
 

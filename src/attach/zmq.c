@@ -28,7 +28,7 @@ int zpeer_say(struct zpeer *p, enum w1_kind kind, const struct slice *more, unsi
     int err = p->lost ? WEIR_ENOTFOUND : say(p->zworkers, p->routing, kind, more, n);
     if (err != 0 && !p->lost && kind != W1_BODY) {
         p->lost = true;
-        p->zworkers->unsettled = true;
+        p->zworkers->some_lost = true;
     }
     return err;
 }
@@ -216,9 +216,9 @@ static void on_settled(void *ctx) {
 }
 
 bool zworkers_turn(struct zworkers *z) {
-    if (!z || (list_empty(&z->sending) && !z->unsettled)) return false;
+    if (!z || (list_empty(&z->sending) && !z->some_lost)) return false;
     zjobs_turn(z);
-    z->unsettled = false;
+    z->some_lost = false;
     LIST_FOR (node, &z->peers) {
         struct zpeer *p = CONTAINER_OF(node, struct zpeer, node);
         if (p->lost) bury(p, LOG_WARN, "worker-gone", "it cannot be reached, or does not read");

@@ -17,7 +17,7 @@ struct zworkers {
     struct list peers;
     struct list sending;   /* jobs that have request body to send */
     struct buffer scratch; /* a head; a body */
-    bool unsettled;        /* some peer is lost */
+    bool some_lost;        /* peers that wait to be buried */
 };
 
 /* A worker. */
