@@ -87,6 +87,10 @@ static void go_on(struct exchange *x, uint64_t now) {
         message_unref(next);
 }
 
+bool exchange_bodyless(const struct exchange *x, unsigned status) {
+    return status == 204 || status == 304 || slice_eq(x->message->head.method, SLICE("HEAD"));
+}
+
 int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool ended, size_t window,
                   struct body_side producer, const char **ret_why) {
     if (x->state == EXCHANGE_OVER) return 0;
@@ -107,7 +111,7 @@ int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool
     }
     head_strip_hop_by_hop(head);
     bool forward = x->answer.kind == ANSWER_FORWARD;
-    if (!ended) {
+    if (!ended && (forward || !exchange_bodyless(x, head->status))) {
         /* A forwarded body is gathered up to the window: beyond that the worker could not send on anyway. */
         size_t high = forward && x->buffered_body < window ? x->buffered_body : window;
         x->body = body_new(high, forward ? x->buffered_body : 0);

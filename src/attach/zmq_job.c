@@ -279,8 +279,7 @@ static int answer_head(struct zjob *j, struct slice text, struct slice body, con
     }
     j->head_done = true;
     unsigned status = j->head.status;
-    bool bodyless =
-        status == 204 || status == 304 || slice_eq(j->exchange.message->head.method, SLICE("HEAD"));
+    bool bodyless = exchange_bodyless(&j->exchange, status);
     if (body.p && !j->head.has_length && status != 204 && status != 304) {
         j->head.has_length = true;
         j->head.content_length = body.n;
@@ -294,7 +293,7 @@ static int answer_head(struct zjob *j, struct slice text, struct slice body, con
         return WEIR_EBADANSWER;
     }
     struct body_side producer = {on_reply_consumed, j};
-    bool ended = bodyless || (body.p && body.n == 0);
+    bool ended = body.p && body.n == 0;
     return exchange_head(&j->exchange, zpeer_now(j->peer), &j->head, ended, c->body_window, producer,
                          ret_why);
 }

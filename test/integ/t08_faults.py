@@ -442,7 +442,7 @@ class HandedBack(Case):
         clients = [self.client(h) for _ in range(2)]
         for client in clients:
             client.send(request_bytes("GET", "/stubborn?ms=4000"))
-        h.wait_running(2)
+        wait_until(lambda: len(self.logged("started")) == 2, 5, "both handlers run")
         h.kill()
         h.ended = True
         again = self.hub(worker_listen=f"unix:{path}")

@@ -5,7 +5,7 @@
 import random
 import time
 
-from weirtest import Case, Client, FakeWorker, Handshake, main, request_bytes, scaled
+from weirtest import Case, Client, FakeWorker, Handshake, main, request_bytes, scaled, wait_until
 from weirtest import h2
 
 
@@ -235,6 +235,21 @@ class Misbehaving(Case):
         fake.answer(stream, 200, b"after")
         r = client.response()  # the client helper skips 1xx
         self.assertEqual((r.status, r.text), (200, "after"))
+
+    def test_a_late_end_of_a_bodyless_answer(self):
+        """The stream of an answer to HEAD, or of 204, ends in a frame of its own: it is done, not cancelled."""
+        done = self.h.metrics().value("weir_requests_done_total")
+        for method, status in (("HEAD", 200), ("GET", 204)):
+            with self.subTest(f"{method} {status}"):
+                fake, stream, client = self.with_job(method)
+                fake.headers(stream, status)
+                self.assertEqual(client.response(method).status, status)
+                fake.data(stream, b"", end=True)
+                done += 1
+                wait_until(lambda: self.h.metrics().value("weir_requests_done_total") == done, 5, "it is done")
+                fake.close()
+                self.h.wait_workers(0)
+        self.assertEqual(self.h.metrics().value("weir_http_clients_left_total"), 0)
 
     def test_body_for_head_and_204(self):
         for method, status in (("HEAD", 200), ("GET", 204), ("GET", 304)):
