@@ -42,6 +42,7 @@ struct core_service_config {
     unsigned attempts;         /* default 3 */
     unsigned full_status;      /* 503 or 429; default 503 */
     bool retry_always;         /* retry what is not idempotent too */
+    bool admit_by_deadline;    /* refuse at once what, as measured, would wait beyond its deadline */
 };
 
 struct core_config {
@@ -228,6 +229,7 @@ void core_histogram_add(struct core_histogram *h, uint64_t us);
     X(late, "messages about jobs that had ended, or from a worker that did not have them")                   \
     X(bad_answers, "answers of workers that were nonsense")                                                  \
     X(rejected_full, "requests refused: queue full")                                                         \
+    X(rejected_admission, "requests refused: they would have waited beyond their deadline")                  \
     X(rejected_no_service, "requests refused: no such service")                                              \
     X(rejected_draining, "requests refused: draining")                                                       \
     X(rejected_queue_time, "requests refused: waited longer than the queue time")                            \

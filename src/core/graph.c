@@ -21,11 +21,9 @@ static int next_hop(struct core *core, struct request *r, struct slice service, 
         ret_why->detail = "a worker forwarded the request to a service that does not exist";
         return ret_why->error = WEIR_ENOSERVICE;
     }
-    int err = core_limits_admit(core, s, bytes, ret_why);
-    if (err != 0) {
-        core->stats.rejected_full++;
-        return err;
-    }
+    struct demand demand = {bytes, r->priority, r->deadline};
+    int err = core_limits_admit(core, s, &demand, ret_why);
+    if (err != 0) return err;
     r->hop++;
     *ret = core_job_new(core, r, s);
     return *ret ? 0 : (ret_why->error = WEIR_ENOMEM);

@@ -40,10 +40,16 @@ double core_rate_per_s(const struct rate *r, uint64_t now) {
     return copy.elapsed_us < RATE_FIRST_US ? 0 : (double)copy.count * 1e6 / (double)copy.elapsed_us;
 }
 
-unsigned core_limits_retry_after(const struct service *s, uint64_t now) {
+/* How many jobs leave the queue per second. 0: unknown. */
+static double drain_per_s(const struct service *s, uint64_t now) {
     double per_s = core_rate_per_s(&s->drained, now);
     if (per_s < 1e-3) per_s = core_rate_per_s(&s->finished, now); /* no queue yet to see drain */
-    if (per_s < 1e-3) return 0;
+    return per_s < 1e-3 ? 0 : per_s;
+}
+
+unsigned core_limits_retry_after(const struct service *s, uint64_t now) {
+    double per_s = drain_per_s(s, now);
+    if (per_s == 0) return 0;
     double seconds = (double)s->queued / per_s;
     if (seconds >= RETRY_AFTER_MOST) return RETRY_AFTER_MOST;
     unsigned whole = (unsigned)seconds;
@@ -56,17 +62,34 @@ static bool fits(size_t queued, uint64_t queued_bytes, size_t bytes, size_t max,
     return queued < max && queued_bytes <= max_bytes && bytes <= max_bytes - queued_bytes;
 }
 
+/* Behind all that goes before it in the queue (but for ageing), at the rate at which jobs leave it. */
+static bool would_be_late(const struct core *core, const struct service *s, const struct demand *demand) {
+    if (!s->config.admit_by_deadline || !demand->deadline) return false;
+    if (demand->deadline <= core->now) return true;
+    double per_s = drain_per_s(s, core->now);
+    size_t ahead = 0;
+    for (unsigned p = 0; p <= demand->priority && p < CORE_PRIORITIES; p++) ahead += s->waiting[p];
+    return per_s > 0 && (double)ahead * 1e6 > per_s * (double)(demand->deadline - core->now);
+}
+
 /* What is handed out at once does not stand in the queue, so it may be of any size. */
-int core_limits_admit(const struct core *core, const struct service *s, size_t bytes,
+int core_limits_admit(struct core *core, const struct service *s, const struct demand *demand,
                       struct failure *ret_why) {
     const struct core_service_config *c = &s->config;
     const struct core_config *hub = &core->config;
     if (core_ready_best(&s->ready)) return 0;
-    bool here = fits(s->queued, s->queued_bytes, bytes, c->max_queued, c->max_queued_bytes);
-    if (here && fits(core->queued, core->queued_bytes, bytes, hub->max_queued, hub->max_queued_bytes))
-        return 0;
-    if (!here) ret_why->status = c->full_status;
-    ret_why->detail = here ? "the hub's queues are full" : "the service's queue is full";
+    bool here = fits(s->queued, s->queued_bytes, demand->bytes, c->max_queued, c->max_queued_bytes);
+    bool fit =
+        here && fits(core->queued, core->queued_bytes, demand->bytes, hub->max_queued, hub->max_queued_bytes);
+    if (fit && !would_be_late(core, s, demand)) return 0;
+    if (fit)
+        core->stats.rejected_admission++;
+    else
+        core->stats.rejected_full++;
+    if (!here || fit) ret_why->status = c->full_status;
+    ret_why->detail = fit    ? "it would wait beyond its deadline"
+                      : here ? "the hub's queues are full"
+                             : "the service's queue is full";
     ret_why->retry_after_s = core_limits_retry_after(s, core->now);
     return ret_why->error = WEIR_EFULL;
 }

@@ -25,8 +25,14 @@ void core_rate_add(struct rate *r, uint64_t now);
 /* 0: unknown. */
 double core_rate_per_s(const struct rate *r, uint64_t now);
 
-/* May a job of so many bytes be queued there? 0, or WEIR_EFULL and *ret_why. */
-int core_limits_admit(const struct core *core, const struct service *s, size_t bytes,
+/* What a request asks of a queue. */
+struct demand {
+    size_t bytes;
+    unsigned priority;
+    uint64_t deadline; /* 0: none */
+};
+/* May it be queued there? 0, or WEIR_EFULL and *ret_why. Counts what it refuses. */
+int core_limits_admit(struct core *core, const struct service *s, const struct demand *demand,
                       struct failure *ret_why);
 /* Seconds until the queue will have been worked off; at least 1, at most 30; 0: unknown. */
 unsigned core_limits_retry_after(const struct service *s, uint64_t now);

@@ -26,6 +26,7 @@ void core_queue_put(struct core *core, struct job *job, bool head) {
     else
         list_push_back(class, &job->link);
     s->occupied |= 1u << job->priority;
+    s->waiting[job->priority]++;
     count(core, s, job->request->bytes);
     core_request_arm(core, job->request);
 }
@@ -33,6 +34,7 @@ void core_queue_put(struct core *core, struct job *job, bool head) {
 void core_queue_remove(struct core *core, struct job *job) {
     struct service *s = job->service;
     list_del(&job->link);
+    s->waiting[job->priority]--;
     if (list_empty(&s->classes[job->priority])) s->occupied &= ~(1u << job->priority);
     uncount(core, s, job->request->bytes);
 }

@@ -21,9 +21,8 @@ static int refuse(struct core *core, const struct core_request *request, const s
         core->stats.rejected_deadline++;
         return ret_why->error = WEIR_EDEADLINE;
     }
-    int err = core_limits_admit(core, s, request->bytes, ret_why);
-    if (err != 0) core->stats.rejected_full++;
-    return err;
+    struct demand demand = {request->bytes, request->priority, request->deadline};
+    return core_limits_admit(core, s, &demand, ret_why);
 }
 
 static struct request *request_new(struct core *core, const struct core_request *from) {

@@ -14,6 +14,7 @@ struct service {
     /* The queue: FIFO per priority class. */
     unsigned occupied; /* bit p: classes[p] has jobs */
     struct list classes[CORE_PRIORITIES];
+    size_t waiting[CORE_PRIORITIES]; /* jobs in each */
     size_t queued;
     uint64_t queued_bytes;
     struct ready ready;

@@ -198,6 +198,7 @@ void config_service_core(const struct config_service *s, struct core_service_con
         .attempts = (unsigned)s->attempts,
         .full_status = s->full_status == CONFIG_FULL_429 ? 429 : 503,
         .retry_always = s->retry == CONFIG_RETRY_ALWAYS,
+        .admit_by_deadline = s->admission == CONFIG_ADMISSION_DEADLINE,
     };
 }
 

@@ -71,6 +71,7 @@ enum config_type {
 
 enum { CONFIG_TEXT, CONFIG_JSON }; /* access_log_format, log_format */
 enum { CONFIG_RETRY_SAFE, CONFIG_RETRY_ALWAYS };
+enum { CONFIG_ADMISSION_ROOM, CONFIG_ADMISSION_DEADLINE };
 enum { CONFIG_FULL_503, CONFIG_FULL_429 };
 enum { CONFIG_HALF_CLOSE, CONFIG_HALF_ALLOW };
 /* log_level is an enum log_level. */

@@ -141,6 +141,26 @@ class Queue(Case):
         self.assertLess(time.monotonic() - begin, scaled(3))
         h.wait_status(lambda s: s["slots"] == 2, what="two slots")
 
+    def test_what_would_be_late_is_refused_at_once(self):
+        h = self.hub("--service", "sleep.admission=deadline")
+        self.worker(h, slots=1, offer=["sleep", "hello"])
+        clients = []
+        for _ in range(30):  # three seconds of work
+            client = self.client(h)
+            client.send(request_bytes("GET", "/sleep?ms=100"))
+            clients.append(client)
+        h.wait_status(lambda s: s["services"][0]["done"] >= 5, what="the rate is known")
+        begin = time.monotonic()
+        r = self.get(h, "/sleep?ms=1", [("Weir-Timeout", "500ms")])
+        self.assertLess(time.monotonic() - begin, scaled(0.4))
+        self.assert_problem(r, 503, "sleep")
+        self.assertIn("beyond its deadline", r.json()["detail"])
+        self.assertIn(r.header("retry-after"), ("2", "3"))
+        self.assertEqual(h.metrics().value("weir_rejected_total", reason="admission"), 1)
+        self.assertEqual(self.get(h, "/sleep?ms=1", [("Weir-Timeout", "20s")]).status, 200)
+        for client in clients:
+            self.assertEqual(client.response().status, 200)
+
     def test_least_loaded_worker(self):
         h = self.hub()
         for _ in range(3):

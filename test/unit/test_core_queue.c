@@ -242,6 +242,73 @@ static void retry_after_is_measured(void **state) {
     world_free(w);
 }
 
+/* Submits until so many are queued. */
+static void fill_to(struct world *w, struct world_message *messages, size_t queued) {
+    static struct requester nobody;
+    struct core_request r = {.requester = &nobody, .service = SLICE("a"), .priority = CORE_PRIORITY_DEFAULT};
+    while (world_stats(w).queued < queued) {
+        struct world_message *m = messages;
+        struct failure why;
+        uint64_t id;
+        while (m->in_core) m++;
+        m->in_core = true;
+        r.message = m;
+        assert_int_equal(core_submit(w->core, w->now, &r, &id, &why), 0);
+    }
+}
+
+/* Ten jobs a second leave a queue of 20: who can wait 3 s is taken, who can wait 1 s is not, unless it goes
+   before the others. */
+static void what_would_be_late_is_refused_at_once(void **state) {
+    (void)state;
+    for (int on = 0; on <= 1; on++) {
+        struct core_service_config c = defaults();
+        c.max_queued = FULL + 10;
+        c.queue_time_us = 0;
+        c.admit_by_deadline = on;
+        struct world *w = world(&c);
+        struct world_message messages[FULL + 2] = {0};
+        struct failure why;
+        join(w, "a", 1);
+        for (int i = 0; i < 400; i++) {
+            struct core_action a;
+            fill_to(w, messages, FULL);
+            w->now += 100000;
+            assert_true(core_next_action(w->core, &a));
+            assert_non_null(core_job_answer(w->core, w->now, a.worker, a.job));
+            core_job_done(w->core, w->now, a.worker, a.job);
+            core_slot_free(w->core, w->now, a.worker, a.job);
+        }
+        fill_to(w, messages, FULL);
+        static const struct {
+            unsigned wait_ms, priority;
+            bool late;
+        } cases[] = {{3000, CORE_PRIORITY_DEFAULT, false},
+                     {1000, CORE_PRIORITY_DEFAULT, true},
+                     {1000, CORE_PRIORITY_DEFAULT + 1, true},
+                     {1000, CORE_PRIORITY_DEFAULT - 1, false},
+                     {0, CORE_PRIORITY_DEFAULT, false}};
+        for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+            struct requester nobody = {0};
+            struct world_message m = {.in_core = true};
+            uint64_t id;
+            struct core_request r = {.requester = &nobody,
+                                     .message = &m,
+                                     .service = SLICE("a"),
+                                     .priority = cases[i].priority,
+                                     .deadline = cases[i].wait_ms ? w->now + cases[i].wait_ms * 1000 : 0};
+            int err = core_submit(w->core, w->now, &r, &id, &why);
+            assert_int_equal(err, on && cases[i].late ? WEIR_EFULL : 0);
+            if (err == 0)
+                core_cancel(w->core, w->now, id, CORE_CLIENT_GONE);
+            else
+                assert_in_range(why.retry_after_s, 2, 3);
+        }
+        assert_int_equal(world_stats(w).rejected_admission, on ? 2 : 0);
+        world_free(w);
+    }
+}
+
 static void a_short_queue_is_worth_a_second(void **state) {
     (void)state;
     struct core_service_config c = defaults();
@@ -292,6 +359,7 @@ int main(void) {
         cmocka_unit_test(a_service_takes_so_many_bytes),
         cmocka_unit_test(the_hub_takes_so_many),
         cmocka_unit_test(retry_after_is_measured),
+        cmocka_unit_test(what_would_be_late_is_refused_at_once),
         cmocka_unit_test(a_short_queue_is_worth_a_second),
         cmocka_unit_test(a_first_burst_is_told_by_what_was_done_before),
     };
