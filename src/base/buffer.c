@@ -23,9 +23,14 @@ static void move_to(struct buffer *b, char *data) {
     b->end = size;
 }
 
+static char *starve(struct buffer *b) {
+    b->starved = true;
+    return NULL;
+}
+
 static char *reserve_slow(struct buffer *b, size_t n) {
     size_t size = buffer_size(b);
-    if (n > PTRDIFF_MAX - size) return NULL;
+    if (n > PTRDIFF_MAX - size) return starve(b);
     /* Moving down is cheap only when no more is moved than was consumed before. */
     if (b->data && size <= b->start && size + n <= b->cap) {
         move_to(b, b->data);
@@ -35,7 +40,7 @@ static char *reserve_slow(struct buffer *b, size_t n) {
     do cap *= 2;
     while (cap < size + n);
     char *data = malloc(cap);
-    if (!data) return NULL;
+    if (!data) return starve(b);
     move_to(b, data);
     free(b->data);
     b->data = data;

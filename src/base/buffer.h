@@ -10,6 +10,7 @@
 struct buffer {
     char *data;
     size_t start, end, cap; /* bytes are data[start..end) */
+    bool starved;           /* memory ran out since it was last reset: something may be missing */
 };
 
 static inline void buffer_init(struct buffer *b) {

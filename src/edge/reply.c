@@ -42,7 +42,7 @@ static struct slice date_now(struct edge *e) {
 }
 
 static void put(struct buffer *out, struct slice s) {
-    (void)buffer_append_slice(out, s); /* out of memory shows as a broken response: see finish_head */
+    (void)buffer_append_slice(out, s); /* out of memory: the stream sees the gap, and ends the connection */
 }
 
 static void put_field(struct buffer *out, struct slice name, struct slice value) {

@@ -173,6 +173,10 @@ static void write_later(struct stream *s) {
 void stream_write_out(struct stream *s) {
     if (s->closing || s->broken) return;
     if (s->ops->before_write && !s->close_after_write) s->ops->before_write(s);
+    if (s->out.starved && !s->closing) {
+        fail(s); /* nothing may follow a gap */
+        return;
+    }
     if (s->writing || s->closing) return;
     size_t size = buffer_size(&s->out);
     if (size > 0) {

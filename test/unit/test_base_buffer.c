@@ -142,10 +142,32 @@ static void out_of_memory(void **state) {
     assert_int_equal(fault_live(), live);
 }
 
+static void a_gap_is_remembered(void **state) {
+    (void)state;
+    struct buffer b;
+    buffer_init(&b);
+    assert_int_equal(buffer_append(&b, "first", 5), 0);
+    fault_fail_at(1);
+    char large[1000] = "";
+    assert_int_equal(buffer_append(&b, large, sizeof(large)), WEIR_ENOMEM);
+    fault_fail_at(0);
+    assert_int_equal(buffer_append(&b, "third", 5), 0);
+    assert_int_equal(buffer_size(&b), 10);
+    assert_true(b.starved);
+    buffer_consume(&b, 10);
+    assert_true(b.starved);
+    buffer_reset(&b);
+    assert_false(b.starved);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stream),   cmocka_unit_test(memory),        cmocka_unit_test(steady),
-        cmocka_unit_test(printing), cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(a_gap_is_remembered),
+        cmocka_unit_test(stream),
+        cmocka_unit_test(memory),
+        cmocka_unit_test(steady),
+        cmocka_unit_test(printing),
+        cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests_name("base/buffer", tests, NULL, NULL);
 }
