@@ -237,10 +237,11 @@ class Bodies(Zmq):
 
     def test_more_than_the_credit(self):
         w = self.zmq(slots=2)
-        client = self.ask()
+        client = self.client(self.h, receive_buffer=4096)
+        client.send(request_bytes("GET", "/s"))
         job = w.job()
         w.say("HEAD", job.id, OK)
-        for _ in range(20):
+        for _ in range(300):  # more than all buffers up to the client, who does not read
             w.say("BODY", job.id, bytes(CREDIT))
         self.assertEqual(w.expect("CANCEL")[0], job.id)
         with self.assertRaises(Closed):
