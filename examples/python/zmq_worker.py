@@ -35,3 +35,5 @@ ready()
 while not stopping or bodies:
     hear(*hub.recv_multipart()[1:]) if hub.poll(1000) else say("PING")
 say("BYE")
+while hub.poll(1000) and (frames := hub.recv_multipart()[1:])[0] != b"BYE":
+    if frames[0] in (b"JOB", b"HEAD"): say("FAIL", frames[1], 1, "leaving")  # it was on its way

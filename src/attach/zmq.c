@@ -149,7 +149,9 @@ static void ready(struct zworkers *z, struct slice routing, int connection, cons
     complain(z, routing, NULL, why);
 }
 
+/* The answer tells the worker that no job is on its way any more. */
 static void leave(struct zpeer *p) {
+    (void)zpeer_say(p, W1_BYE, NULL, 0);
     p->leaving = true;
     p->credit = 0;
     core_worker_drain(p->zworkers->attach->config.core, zpeer_now(p), p->worker);
@@ -244,7 +246,10 @@ void zworkers_heartbeat(struct zworkers *z) {
 
 void zworkers_drain(struct zworkers *z) {
     if (!z) return;
-    LIST_FOR (node, &z->peers) (void)zpeer_say(CONTAINER_OF(node, struct zpeer, node), W1_BYE, NULL, 0);
+    LIST_FOR (node, &z->peers) {
+        struct zpeer *p = CONTAINER_OF(node, struct zpeer, node);
+        if (!p->leaving) (void)zpeer_say(p, W1_BYE, NULL, 0);
+    }
 }
 
 int zworkers_open(struct attach *a, const char *secret, struct zworkers **ret) {

@@ -92,6 +92,7 @@ struct uplink {
     void *socket;
     bool readable; /* without its descriptor telling */
     bool used;     /* since it was last looked at */
+    bool parting;  /* has said BYE; counts as a stream until the hub answers: a job may be on its way */
 
     unsigned unsent; /* answers since the last write */
     unsigned pings_missed, failures;

@@ -61,8 +61,16 @@ static void ping(struct uplink *l) {
 }
 
 static void leave(struct uplink *l) {
-    if (!l->going_away) say(l, W1_BYE, NULL, 0);
-    l->going_away = true;
+    if (l->going_away) return;
+    say(l, W1_BYE, NULL, 0);
+    l->going_away = l->parting = true;
+    l->worker->streams++;
+}
+
+static void parted(struct uplink *l) {
+    if (!l->parting) return;
+    l->parting = false;
+    l->worker->streams--;
 }
 
 /* ---- an answer goes out ---- */
@@ -258,7 +266,9 @@ static void heard(struct uplink *l, const struct w1 *m, struct slice first) {
         heard_error(l, m->text);
         break;
     case W1_PONG:
-    case W1_BYE: /* it is there until its connection closes, or it knows us no more */
+        break;
+    case W1_BYE: /* the answer; else it drains, and is there until it knows us no more */
+        parted(l);
         break;
     default:
         heard_of_job(l, m, first);
@@ -355,6 +365,7 @@ static void step(struct uplink *l, short events) {
 
 static void hang_up(struct uplink *l) {
     if (!l->socket) return;
+    parted(l);
     if (!l->worker->draining) (void)set_int(l->socket, ZMQ_LINGER, 0); /* nobody is there to hear it */
     zmq_close(l->socket);
     l->socket = NULL;

@@ -599,6 +599,7 @@ class Leaving(Zmq):
         client = self.ask()
         job = w.job()
         w.say("BYE")
+        self.assertEqual(w.expect("BYE"), [])
         self.h.wait_status(lambda s: s["workers_list"][0]["draining"])
         waiting = self.ask()
         self.assertIsNone(w.next(0.2))
@@ -608,6 +609,24 @@ class Leaving(Zmq):
         other = self.zmq()
         other.reply(other.job(), b"other")
         self.assertEqual(waiting.response().body, b"other")
+
+    def test_a_job_on_its_way_is_given_back(self):
+        w = self.zmq(slots=3)
+        clients = [self.ask("POST", body=b"x") for _ in range(3)]
+        self.h.wait_running(3)
+        w.say("BYE")  # before it has read any of them
+        jobs = []
+        while (frames := w.next())[0] != b"BYE":
+            jobs.append(frames[1])
+        self.assertEqual(len(jobs), 3)
+        for job in jobs:
+            w.say("FAIL", job, 1, "leaving")
+        self.h.wait_workers(0)
+        other = self.zmq(slots=3)
+        for _ in clients:
+            other.reply(other.job(), b"done")
+        for client in clients:
+            self.assertEqual(client.response().body, b"done")
 
     def test_the_hub_drains(self):
         w = self.zmq(slots=2)
