@@ -68,7 +68,8 @@ extern "C" {
     X(ETOKEN, -31, "a token is required", 401, 0)                                                            \
     X(EFORBIDDEN, -32, "the token is not known", 403, 0)                                                     \
     X(EAGAIN, -33, "nothing there yet", 0, 1)                                                                \
-    X(EFAILED, -34, "worker could not answer", 502, 0)
+    X(EFAILED, -34, "worker could not answer", 502, 0)                                                       \
+    X(ERATE, -35, "tenant over its rate", 429, 1)
 
 enum weir_error {
     WEIR_OK = 0,

@@ -83,7 +83,8 @@ static void go_on(struct exchange *x, uint64_t now) {
         return;
     }
     size_t bytes = next->arena.used + (body ? body_held(body) : 0);
-    if (core_job_forward(x->core, now, x->worker, x->job, x->answer.service, next, bytes) != 0)
+    struct core_hop hop = {x->answer.service, next, bytes, x->answer.cost};
+    if (core_job_forward(x->core, now, x->worker, x->job, &hop) != 0)
         message_unref(next);
 }
 
@@ -109,6 +110,8 @@ int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool
         core_job_fail(x->core, now, x->worker, x->job, err);
         return err;
     }
+    if (head_has(head, HEAD_WEIR_LABELS))
+        (void)core_worker_labels(x->core, now, x->worker, head_get(head, HEAD_WEIR_LABELS));
     head_strip_hop_by_hop(head);
     bool forward = x->answer.kind == ANSWER_FORWARD;
     if (!ended && (forward || !exchange_bodyless(x, head->status))) {

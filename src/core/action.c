@@ -33,6 +33,7 @@ static void take_send(struct core *core, struct job *job, struct core_action *re
     r->given = true;
     core->stats.dispatched++;
     s->dispatched++;
+    r->tenant->dispatched++;
     job->worker->dispatched++;
     core_histogram_add(&s->wait, job->sent_at - job->queued_at);
 }

@@ -9,6 +9,8 @@ void core_service_defaults(struct core_service_config *c) {
                                       .queue_time_us = 30 * 1000 * 1000,
                                       .target_wait_us = 100 * 1000,
                                       .age_us = 10 * 1000 * 1000,
+                                      .prefer_us = 100 * 1000,
+                                      .shed_after_us = 1000 * 1000,
                                       .attempts = 3,
                                       .full_status = 503};
 }
@@ -18,8 +20,10 @@ void core_defaults(struct core_config *c) {
                               .max_queued_bytes = UINT64_C(256) << 20,
                               .max_hops = 1000,
                               .max_services = 10000,
-                              .max_workers = 100000};
+                              .max_workers = 100000,
+                              .max_tenants = 10000};
     core_service_defaults(&c->service);
+    core_tenant_defaults(&c->tenant);
 }
 
 struct core *core_new(const struct core_config *config, uint64_t now) {
@@ -35,6 +39,8 @@ struct core *core_new(const struct core_config *config, uint64_t now) {
     slab_init(&core->requests, sizeof(struct request));
     slab_init(&core->jobs, sizeof(struct job));
     slab_init(&core->workers, sizeof(struct worker));
+    core_tenants_init(core);
+    core_lanes_init(&core->lanes);
     wheel_init(&core->wheel, now / 1000);
     return core;
 }
@@ -51,6 +57,8 @@ void core_free(struct core *core) {
     struct worker *w;
     for (uint32_t cursor = 0; (w = slab_next(&core->workers, &cursor, &id));) core_worker_free(w);
     core_services_free(core);
+    core_lanes_fini(&core->lanes);
+    core_tenants_free(core);
     slab_fini(&core->requests);
     slab_fini(&core->jobs);
     slab_fini(&core->workers);

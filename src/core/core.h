@@ -43,7 +43,35 @@ struct core_service_config {
     unsigned full_status;      /* 503 or 429; default 503 */
     bool retry_always;         /* retry what is not idempotent too */
     bool admit_by_deadline;    /* refuse at once what, as measured, would wait beyond its deadline */
+    bool shortest_first;       /* within a tenant's jobs of a class the cheapest first (see core_request.cost) */
+    unsigned best_priority;    /* the lowest class number that requests for it may have; default 0 */
+    /* Labels that a worker must have (require), or that are waited for as long as prefer_us (prefer): "k=v, k",
+       with ${name} for a header of the message. The texts are borrowed for the core's life. */
+    struct slice require, prefer;
+    uint64_t prefer_us; /* default 100 ms */
+    /* Overload: when the queue has not been empty for shed_after_us (default 1 s), jobs that have waited longer
+       than shed_wait_us are refused. 0: never. */
+    uint64_t shed_wait_us, shed_after_us;
 };
+
+/* What holds for a tenant. */
+struct core_tenant_config {
+    uint32_t weight;        /* its share beside other tenants, 1 or more; default 1 */
+    unsigned best_priority; /* the lowest class number that it may ask for; default 0 */
+    uint64_t rate_per_h;    /* requests per hour; 0: no limit */
+    uint64_t burst;         /* requests at once after a pause; 0 is as 1 */
+};
+
+/* What the core may ask about a message: the value of that name, p NULL when it has none. */
+enum core_value { CORE_VALUE_HEADER, CORE_VALUE_QUERY, CORE_VALUE_PATH };
+
+/* A worker that could run a job; the fewest running first, then idle longest. */
+struct core_candidate {
+    uint64_t worker;
+    struct slice id, labels;
+    unsigned slots, running;
+};
+enum { CORE_CANDIDATES = 32 };
 
 struct core_config {
     size_t max_queued;                  /* jobs queued in the whole hub; default 100,000 */
@@ -51,16 +79,26 @@ struct core_config {
     unsigned max_hops;                  /* default 1,000 */
     unsigned max_services;              /* default 10,000 */
     unsigned max_workers;               /* default 100,000 */
+    size_t max_tenants;                 /* with requests or a rate limit at once; default 10,000 */
+    uint64_t seed;                      /* of hash tables; should be secret */
     struct core_service_config service; /* for services that only a worker's offer has named */
+    struct core_tenant_config tenant;   /* for tenants that are not configured */
     /* Called when the core needs a request's message no more; it was given by core_submit or
        core_job_forward. */
     void (*release)(void *ctx, void *message);
     /* May the message's body be sent from its beginning again? Asked before a retry. */
     bool (*replayable)(void *ctx, const void *message);
+    /* NULL: messages have no values. */
+    struct slice (*value)(void *ctx, const void *message, enum core_value kind, struct slice name);
+    /* Which of n workers (2 to CORE_CANDIDATES) is to run this message of the service: its index, or n for the
+       first. NULL: always the first. */
+    size_t (*choose)(void *ctx, struct slice service, const void *message,
+                     const struct core_candidate *workers, size_t n);
     void *ctx;
 };
 
 void core_service_defaults(struct core_service_config *c);
+void core_tenant_defaults(struct core_tenant_config *c);
 void core_defaults(struct core_config *c);
 
 /* NULL: out of memory. */
@@ -72,6 +110,8 @@ void core_free(struct core *core);
    WEIR_EFULL (max_services). */
 int core_service_define(struct core *core, struct slice name, const struct core_service_config *config);
 bool core_service_known(const struct core *core, struct slice name);
+/* Sets what holds for a tenant (an empty name: for all requests that name none). 0, WEIR_ENOMEM, WEIR_EINVAL. */
+int core_tenant_define(struct core *core, struct slice name, const struct core_tenant_config *config);
 
 /* ---- requests ---- */
 
@@ -80,15 +120,16 @@ struct core_request {
     void *message;               /* the core owns it on success; given back through config.release */
     size_t bytes;                /* its size, for the bounds */
     struct slice service;
-    struct slice tenant; /* may be empty; not looked at yet */
+    struct slice tenant; /* may be empty */
     uint64_t deadline;   /* absolute time; 0: none */
-    unsigned priority;   /* 0 (first) .. 9 */
+    uint64_t cost;       /* how long it will take, in any unit that the service's requests share; 0: unknown */
+    unsigned priority;   /* 0 (first) .. 9; the tenant or the service may allow less */
     bool idempotent;     /* by method or Idempotency-Key: may be retried */
 };
 
 /* Queues it (and hands it out at once if a slot is free: then no bound of the queue counts). 0 and
    *ret_request; or, with nothing kept, *ret_why filled: WEIR_ENOSERVICE, WEIR_EFULL, WEIR_EDRAINING,
-   WEIR_EDEADLINE, WEIR_ENOMEM. */
+   WEIR_EDEADLINE, WEIR_ERATE, WEIR_EINVAL, WEIR_ENOMEM. */
 int core_submit(struct core *core, uint64_t now, const struct core_request *request, uint64_t *ret_request,
                 struct failure *ret_why);
 
@@ -121,6 +162,9 @@ int core_worker_offer(struct core *core, uint64_t now, uint64_t worker, struct s
 /* How many jobs it can run at once from now on. Fewer than now run is fine: it gets none until enough have
    ended. */
 void core_worker_slots(struct core *core, uint64_t now, uint64_t worker, unsigned slots);
+/* It carries these labels from now on. What it runs goes on. 0 or WEIR_ENOMEM: it has fewer jobs to choose from
+   than it could have. */
+int core_worker_labels(struct core *core, uint64_t now, uint64_t worker, struct slice labels);
 /* It takes no further job (GOAWAY, BYE); what runs goes on. */
 void core_worker_drain(struct core *core, uint64_t now, uint64_t worker);
 /* It is gone with its slots. Its jobs follow the retry rule; a reply that has begun is cut by its body's
@@ -141,8 +185,14 @@ void core_job_done(struct core *core, uint64_t now, uint64_t worker, uint64_t jo
    that names it, WEIR_EHOPS, WEIR_EFULL, WEIR_ENOMEM; or WEIR_ESTATE: late, no effect). The slot stays busy
    until core_slot_free. The request stays as idempotent as it was: if the client may repeat it, a stage may
    be repeated. */
-int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t job, struct slice service,
-                     void *message, size_t bytes);
+struct core_hop {
+    struct slice service;
+    void *message;
+    size_t bytes;
+    uint64_t cost; /* as in core_request; 0: as before */
+};
+int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t job,
+                     const struct core_hop *hop);
 /* Given back unstarted: always safe to run elsewhere; goes to the head of its queue, its waiting time going
    on. Frees the slot. Does not use up an attempt. The worker gets no job for the next 100 ms, unless
    core_worker_slots is called or another of its jobs ends before: a closed gate must not make jobs bounce. */
@@ -230,6 +280,9 @@ void core_histogram_add(struct core_histogram *h, uint64_t us);
     X(bad_answers, "answers of workers that were nonsense")                                                  \
     X(rejected_full, "requests refused: queue full")                                                         \
     X(rejected_admission, "requests refused: they would have waited beyond their deadline")                  \
+    X(rejected_overload, "requests refused: the service was overloaded")                                     \
+    X(rejected_rate, "requests refused: their tenant was over its rate")                                     \
+    X(rejected_labels, "requests refused: no labels could be made of their headers, or too many")            \
     X(rejected_no_service, "requests refused: no such service")                                              \
     X(rejected_draining, "requests refused: draining")                                                       \
     X(rejected_queue_time, "requests refused: waited longer than the queue time")                            \
@@ -263,6 +316,21 @@ struct core_service_view {
 };
 /* Walks the services: start with *cursor 0; false at the end. Order of definition. */
 bool core_service_next(const struct core *core, uint32_t *cursor, struct core_service_view *ret);
+
+struct core_tenant_view {
+    struct slice name; /* empty: all requests without a tenant of their own */
+    uint64_t requests; /* alive now */
+    uint64_t submitted, dispatched, rejected_rate;
+    const struct core_tenant_config *config;
+};
+struct core_tenant_cursor {
+    bool begun;
+    size_t bucket;
+    const void *next;
+};
+/* Walks the tenants that there are now: start with a zeroed cursor; no other call in between. */
+bool core_tenant_next(const struct core *core, struct core_tenant_cursor *cursor,
+                      struct core_tenant_view *ret);
 
 struct core_worker_view {
     uint64_t worker;

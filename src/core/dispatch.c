@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Brings queued jobs and free slots together. Work conserving: called after every change on either
- * side, it leaves no service with both a queued job and a ready worker.
+ * side, it leaves no pool with both a queued job and a ready worker.
  */
 #include "core/state.h"
 
 static void start(struct core *core, struct job *job, struct worker *w) {
     struct service *s = job->service;
     if (core->now > job->queued_at) core_rate_add(&s->drained, core->now);
-    core_queue_remove(core, job);
+    core_service_take(core, job, true);
     job->state = CORE_RUNNING;
     job->worker = w;
     job->sent_at = core->now;
@@ -20,30 +20,86 @@ static void start(struct core *core, struct job *job, struct worker *w) {
     core_action_add(core, &job->action, CORE_SEND);
 }
 
-void core_dispatch_service(struct core *core, struct service *s) {
+/* The pool's next job; those that have waited too long for an overloaded service are refused on the way. */
+static struct job *next_of(struct core *core, struct pool *p) {
+    const struct service *s = p->service;
+    for (;;) {
+        struct job *job = core_queue_next(&p->queue, core->now, s->config.age_us);
+        if (!job || !core_limits_shed(core, job)) return job;
+        core_request_shed(core, job->request);
+    }
+}
+
+/* ---- which worker ---- */
+
+static struct worker *worker_of(struct ready_link *l) {
+    return CONTAINER_OF(l, struct offer, ready)->worker;
+}
+
+static struct worker *choose(struct core *core, const struct pool *p, const struct job *job,
+                             struct ready_link *first) {
+    struct core_candidate all[CORE_CANDIDATES];
+    struct ready_link *links[CORE_CANDIDATES];
+    size_t n = 0;
+    for (struct ready_link *l = first; l && n < CORE_CANDIDATES; l = core_ready_after(&p->ready, l)) {
+        const struct worker *w = worker_of(l);
+        links[n] = l;
+        all[n++] = (struct core_candidate){w->id, w->name, w->labels, w->slots, w->running};
+    }
+    size_t at = 0;
+    if (n > 1) at = core->config.choose(core->config.ctx, p->service->name, job->request->message, all, n);
+    return worker_of(links[at < n ? at : 0]);
+}
+
+void core_dispatch_pool(struct core *core, struct pool *p) {
     struct ready_link *l;
-    while (s->occupied && (l = core_ready_best(&s->ready))) {
-        struct worker *w = CONTAINER_OF(l, struct offer, ready)->worker;
-        start(core, core_queue_next(s, core->now), w);
+    struct job *job;
+    while (p->queue.occupied && (l = core_ready_best(&p->ready)) && (job = next_of(core, p))) {
+        struct worker *w = core->config.choose ? choose(core, p, job, l) : worker_of(l);
+        start(core, job, w);
         core_worker_place(w);
     }
 }
 
+void core_dispatch_service(struct core *core, struct service *s) {
+    core_dispatch_pool(core, &s->plain);
+    LIST_FOR (node, &s->pools) core_dispatch_pool(core, CONTAINER_OF(node, struct pool, link));
+}
+
+/* ---- which job ---- */
+
 /* How far behind its aim a service is, by the job that it would hand out. */
-static double behind(const struct core *core, const struct service *s, const struct job *job) {
-    uint64_t target = s->config.target_wait_us;
+static double behind(const struct core *core, const struct job *job) {
+    uint64_t target = job->service->config.target_wait_us;
     return (double)(core->now - job->queued_at) / (double)(target ? target : 1);
 }
 
-static struct job *next_for(const struct core *core, const struct worker *w) {
+/* Of two jobs of one service in different pools. */
+static bool goes_before(const struct core *core, const struct job *a, const struct job *b) {
+    uint64_t age = a->service->config.age_us;
+    unsigned x = core_queue_class(a, core->now, age), y = core_queue_class(b, core->now, age);
+    return x != y ? x < y : a->queued_at < b->queued_at;
+}
+
+/* The worker's next job of the service whose pools stand from *at on; moves *at behind them. */
+static struct job *next_of_service(struct core *core, const struct worker *w, unsigned *at) {
+    const struct service *s = w->offers[*at]->pool->service;
+    struct job *best = NULL;
+    for (; *at < w->offer_count && w->offers[*at]->pool->service == s; ++*at) {
+        struct pool *p = w->offers[*at]->pool;
+        struct job *job = p->queue.occupied ? next_of(core, p) : NULL;
+        if (job && (!best || goes_before(core, job, best))) best = job;
+    }
+    return best;
+}
+
+static struct job *next_for(struct core *core, const struct worker *w) {
     struct job *best = NULL;
     double most = 0;
-    for (unsigned i = 0; i < w->offer_count; i++) {
-        const struct service *s = w->offers[i]->service;
-        struct job *job = core_queue_next(s, core->now);
+    for (unsigned at = 0; at < w->offer_count;) {
+        struct job *job = next_of_service(core, w, &at);
         if (!job) continue;
-        if (w->offer_count == 1) return job;
-        double b = behind(core, s, job);
+        double b = behind(core, job);
         if (best && b <= most) continue;
         best = job;
         most = b;

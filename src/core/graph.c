@@ -7,10 +7,10 @@
 enum { NAME_SHOWN = 255 };
 
 /* The job of the next hop, in *ret; or why there can be none. */
-static int next_hop(struct core *core, struct request *r, struct slice service, size_t bytes,
-                    struct job **ret, struct failure *ret_why) {
-    struct service *s = core_service_find(core, service);
-    ret_why->service = s ? s->name : service;
+static int next_hop(struct core *core, struct request *r, const struct core_hop *hop, struct job **ret,
+                    struct failure *ret_why) {
+    struct service *s = core_service_find(core, hop->service);
+    ret_why->service = s ? s->name : hop->service;
     if (r->hop >= core->config.max_hops) {
         core->stats.rejected_hops++;
         return ret_why->error = WEIR_EHOPS;
@@ -21,11 +21,13 @@ static int next_hop(struct core *core, struct request *r, struct slice service, 
         ret_why->detail = "a worker forwarded the request to a service that does not exist";
         return ret_why->error = WEIR_ENOSERVICE;
     }
-    struct demand demand = {bytes, r->priority, r->deadline};
-    int err = core_limits_admit(core, s, &demand, ret_why);
+    struct place place;
+    struct demand demand = {hop->message, hop->bytes, r->priority, r->deadline};
+    int err = core_limits_admit(core, s, &demand, &place, ret_why);
     if (err != 0) return err;
     r->hop++;
-    *ret = core_job_new(core, r, s);
+    if (hop->cost) r->cost = hop->cost;
+    *ret = core_job_new(core, r, place);
     return *ret ? 0 : (ret_why->error = WEIR_ENOMEM);
 }
 
@@ -37,8 +39,8 @@ static void keep_name(struct core *core, struct request *r, struct failure *why)
     why->service = slice_of(r->why_name);
 }
 
-int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t id, struct slice service,
-                     void *message, size_t bytes) {
+int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t id,
+                     const struct core_hop *hop) {
     core_enter(core, now);
     struct job *job = core_job_of(core, worker, id), *next = NULL;
     if (!job) return WEIR_ESTATE;
@@ -48,7 +50,7 @@ int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t 
     }
     struct request *r = job->request;
     struct failure why = {0};
-    int err = next_hop(core, r, service, bytes, &next, &why);
+    int err = next_hop(core, r, hop, &next, &why);
     if (err == 0) core_job_finished(core, job);
     core_job_leave(core, job);
     r->job = next;
@@ -58,13 +60,13 @@ int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t 
         return err;
     }
     void *old = r->message;
-    r->message = message;
-    r->bytes = bytes;
+    r->message = hop->message;
+    r->bytes = hop->bytes;
     r->given = false;
     core->stats.forwarded++;
     next->service->submitted++;
-    core_queue_put(core, next, false);
-    core_dispatch_service(core, next->service);
+    core_service_put(core, next, false);
+    core_dispatch_pool(core, next->place.pool);
     core->config.release(core->config.ctx, old);
     return 0;
 }

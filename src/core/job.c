@@ -7,25 +7,30 @@
 #include "core/state.h"
 #include "weir/weir.h"
 
-struct job *core_job_new(struct core *core, struct request *r, struct service *s) {
+struct job *core_job_new(struct core *core, struct request *r, struct place place) {
     uint64_t id;
     struct job *job = slab_new(&core->jobs, &id);
     if (!job) return NULL;
     *job = (struct job){.id = id,
                         .request = r,
-                        .service = s,
+                        .service = place.pool->service,
+                        .place = place,
+                        .heap_at = HEAP_NOWHERE,
+                        .cost = r->cost ? r->cost : UINT64_MAX,
                         .request_id = r->id,
                         .queued_at = core->now,
                         .hop = r->hop,
                         .priority = r->priority};
     list_init(&job->link);
     list_init(&job->action.link);
+    core_pool_enter(place);
     return job;
 }
 
 void core_job_free(struct core *core, struct job *job) {
     ASSERT(list_empty(&job->link));
     core_action_undo(&job->action);
+    core_pool_leave(job->place);
     slab_free(&core->jobs, job->id);
 }
 
@@ -51,7 +56,7 @@ void core_job_leave(struct core *core, struct job *job) {
 
 /* The same job under an id that its worker does not know. NULL: out of memory; job is as before. */
 static struct job *renewed(struct core *core, struct job *job) {
-    struct job *fresh = core_job_new(core, job->request, job->service);
+    struct job *fresh = core_job_new(core, job->request, job->place);
     if (!fresh) return NULL;
     fresh->queued_at = job->queued_at;
     fresh->attempt = job->attempt;
@@ -65,7 +70,7 @@ static void put_back(struct core *core, struct job *job, bool renew) {
     struct job *fresh = renew ? renewed(core, job) : job;
     r->job = fresh;
     if (fresh) {
-        core_queue_put(core, fresh, true);
+        core_service_put(core, fresh, true);
         return;
     }
     struct failure why = {.error = WEIR_ENOMEM, .service = job->service->name};
@@ -199,8 +204,8 @@ void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t id
 
 /* The job's slot is free: the worker may get another, after the ready workers of the service had their
  * chance. */
-static void slot_ended(struct core *core, struct worker *w, struct service *s) {
-    core_dispatch_service(core, s);
+static void slot_ended(struct core *core, struct worker *w, struct pool *p) {
+    core_dispatch_pool(core, p);
     core_dispatch_worker(core, w);
 }
 
@@ -208,10 +213,10 @@ static void lost(struct core *core, uint64_t worker, uint64_t id) {
     struct job *job = core_job_of(core, worker, id);
     if (!job) return;
     struct worker *w = job->worker;
-    struct service *s = job->service;
+    struct pool *p = job->place.pool;
     core_worker_ungate(w);
     core_job_retry(core, job, true);
-    slot_ended(core, w, s);
+    slot_ended(core, w, p);
 }
 
 void core_job_lost(struct core *core, uint64_t now, uint64_t worker, uint64_t id) {
@@ -233,7 +238,7 @@ void core_job_handed_back(struct core *core, uint64_t now, uint64_t worker, uint
         return;
     }
     struct worker *w = job->worker;
-    struct service *s = job->service;
+    struct pool *p = job->place.pool;
     struct request *r = job->request;
     core->stats.handed_back++;
     core_job_off_worker(core, job);
@@ -244,11 +249,11 @@ void core_job_handed_back(struct core *core, uint64_t now, uint64_t worker, uint
     } else {
         struct failure why = {.error = WEIR_EWORKERGONE,
                               .status = 503, /* unlike 502: nothing has been run, the client may try again */
-                              .service = s->name,
+                              .service = job->service->name,
                               .detail = "its worker handed it back, and its body cannot be sent again"};
         r->job = NULL;
         core_job_free(core, job);
         core_request_fail(core, r, &why);
     }
-    slot_ended(core, w, s);
+    slot_ended(core, w, p);
 }

@@ -12,9 +12,10 @@
 
 #include "base/list.h"
 #include "base/wheel.h"
-#include "core/core.h"
+#include "core/pool.h"
 
 struct service;
+struct tenant;
 struct worker;
 
 struct action {
@@ -28,7 +29,9 @@ struct request {
     void *message;
     struct job *job;          /* NULL: failed */
     struct wheel_timer timer; /* for the deadline or the queue time; may ring early */
-    uint64_t deadline;        /* 0: none (any more) */
+    struct tenant *tenant;
+    uint64_t deadline; /* 0: none (any more) */
+    uint64_t cost;     /* 0: unknown */
     size_t bytes;
     struct action action;
     struct failure why; /* of a FAIL */
@@ -44,7 +47,12 @@ struct job {
     struct request *request; /* NULL: LEAVING */
     struct service *service;
     struct worker *worker; /* NULL: QUEUED */
-    struct list link;      /* in its class of the queue, or in the worker's jobs */
+    struct list link;      /* in its lane of the queue, or in the worker's jobs */
+    struct place place;
+    struct lane *lane; /* QUEUED */
+    size_t heap_at;    /* in lane.cheap, or HEAP_NOWHERE */
+    int64_t order;     /* among all that were ever queued; negative: it has come back */
+    uint64_t cost;     /* the request's, the unknown ones last */
     struct action action;
     uint64_t request_id;
     uint64_t queued_at, sent_at;
@@ -54,8 +62,8 @@ struct job {
     uint8_t cause; /* of a CANCEL */
 };
 
-/* A job for the request at the service, in no queue yet. NULL: out of memory. */
-struct job *core_job_new(struct core *core, struct request *r, struct service *s);
+/* A job for the request, in no queue yet. NULL: out of memory. */
+struct job *core_job_new(struct core *core, struct request *r, struct place place);
 /* Frees a job that is in no queue and at no worker, and its action. */
 void core_job_free(struct core *core, struct job *job);
 /* Takes a job away from its worker, whose slot is free then (see core_dispatch_worker). */
@@ -78,6 +86,8 @@ void core_request_fail(struct core *core, struct request *r, const struct failur
 void core_request_end(struct core *core, struct request *r);
 /* Sees to it that its timer rings by the time that anything about it is due. */
 void core_request_arm(struct core *core, struct request *r);
+/* Its job has waited too long for an overloaded service. */
+void core_request_shed(struct core *core, struct request *r);
 /* Its timer has rung. */
 void core_request_timer(struct core *core, struct request *r);
 

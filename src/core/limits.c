@@ -72,24 +72,46 @@ static bool would_be_late(const struct core *core, const struct service *s, cons
     return per_s > 0 && (double)ahead * 1e6 > per_s * (double)(demand->deadline - core->now);
 }
 
-/* What is handed out at once does not stand in the queue, so it may be of any size. */
-int core_limits_admit(struct core *core, const struct service *s, const struct demand *demand,
-                      struct failure *ret_why) {
-    const struct core_service_config *c = &s->config;
-    const struct core_config *hub = &core->config;
-    if (core_ready_best(&s->ready)) return 0;
-    bool here = fits(s->queued, s->queued_bytes, demand->bytes, c->max_queued, c->max_queued_bytes);
-    bool fit =
-        here && fits(core->queued, core->queued_bytes, demand->bytes, hub->max_queued, hub->max_queued_bytes);
-    if (fit && !would_be_late(core, s, demand)) return 0;
-    if (fit)
-        core->stats.rejected_admission++;
-    else
-        core->stats.rejected_full++;
-    if (!here || fit) ret_why->status = c->full_status;
-    ret_why->detail = fit    ? "it would wait beyond its deadline"
-                      : here ? "the hub's queues are full"
-                             : "the service's queue is full";
+static int refuse(struct core *core, const struct service *s, bool here, struct failure *ret_why,
+                  const char *detail) {
+    if (here) ret_why->status = s->config.full_status;
+    ret_why->detail = detail;
     ret_why->retry_after_s = core_limits_retry_after(s, core->now);
     return ret_why->error = WEIR_EFULL;
+}
+
+/* What is handed out at once does not stand in the queue, so it may be of any size. */
+int core_limits_admit(struct core *core, struct service *s, const struct demand *demand,
+                      struct place *ret_place, struct failure *ret_why) {
+    const struct core_service_config *c = &s->config;
+    const struct core_config *hub = &core->config;
+    const char *why = NULL;
+    int err = core_pool_find(core, s, demand->message, ret_place, &why);
+    if (err == WEIR_EFULL || err == WEIR_EINVAL) core->stats.rejected_labels++;
+    if (err == WEIR_EFULL) return refuse(core, s, true, ret_why, why);
+    ret_why->detail = why;
+    if (err != 0) return ret_why->error = err;
+    if (core_ready_best(&ret_place->pool->ready)) return 0;
+    if (!fits(s->queued, s->queued_bytes, demand->bytes, c->max_queued, c->max_queued_bytes)) {
+        core->stats.rejected_full++;
+        return refuse(core, s, true, ret_why, "the service's queue is full");
+    }
+    if (!fits(core->queued, core->queued_bytes, demand->bytes, hub->max_queued, hub->max_queued_bytes)) {
+        core->stats.rejected_full++;
+        return refuse(core, s, false, ret_why, "the hub's queues are full");
+    }
+    if (would_be_late(core, s, demand)) {
+        core->stats.rejected_admission++;
+        return refuse(core, s, true, ret_why, "it would wait beyond its deadline");
+    }
+    return 0;
+}
+
+/* After Maurer, "Fail at Scale" (ACM Queue 13:8, 2015): a queue that has not been empty for long is standing,
+   and what has waited in it is work that comes too late for somebody. */
+bool core_limits_shed(const struct core *core, const struct job *job) {
+    const struct service *s = job->service;
+    const struct core_service_config *c = &s->config;
+    return c->shed_wait_us && core->now - job->queued_at > c->shed_wait_us &&
+           core->now - s->busy_since > c->shed_after_us;
 }

@@ -8,8 +8,10 @@
 #include <stdint.h>
 
 struct core;
-struct service;
 struct failure;
+struct job;
+struct place;
+struct service;
 
 /* Events per second, averaged exponentially over about 10 s of the time in which the clock runs. */
 struct rate {
@@ -27,13 +29,17 @@ double core_rate_per_s(const struct rate *r, uint64_t now);
 
 /* What a request asks of a queue. */
 struct demand {
+    const void *message;
     size_t bytes;
     unsigned priority;
     uint64_t deadline; /* 0: none */
 };
-/* May it be queued there? 0, or WEIR_EFULL and *ret_why. Counts what it refuses. */
-int core_limits_admit(struct core *core, const struct service *s, const struct demand *demand,
-                      struct failure *ret_why);
+/* May it be queued there? 0 and where it is to stand; or WEIR_EFULL, WEIR_EINVAL, WEIR_ENOMEM and *ret_why. Counts
+   what it refuses. */
+int core_limits_admit(struct core *core, struct service *s, const struct demand *demand,
+                      struct place *ret_place, struct failure *ret_why);
+/* Is the service overloaded, and has this queued job waited too long for that? */
+bool core_limits_shed(const struct core *core, const struct job *job);
 /* Seconds until the queue will have been worked off; at least 1, at most 30; 0: unknown. */
 unsigned core_limits_retry_after(const struct service *s, uint64_t now);
 

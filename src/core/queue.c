@@ -1,64 +1,204 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A service's queue: a FIFO list of jobs for each priority class, and which of them to take. */
+#include "core/queue.h"
 #include "core/state.h"
+#include <stdlib.h>
 
-static void count(struct core *core, struct service *s, size_t bytes) {
-    if (s->queued++ == 0) core_rate_run(&s->drained, core->now, true);
-    s->queued_bytes += bytes;
-    core->queued++;
-    core->queued_bytes += bytes;
+enum { FIRST_BUCKETS = 16 };
+
+/* ---- a lane's jobs ---- */
+
+/* What came back goes first, the last one before the others; then the cheapest; then the first come. */
+static bool before(const void *a, const void *b) {
+    const struct job *x = a, *y = b;
+    if (x->order < 0 || y->order < 0 || x->cost == y->cost) return x->order < y->order;
+    return x->cost < y->cost;
 }
 
-static void uncount(struct core *core, struct service *s, size_t bytes) {
-    if (--s->queued == 0) core_rate_run(&s->drained, core->now, false);
-    s->queued_bytes -= bytes;
-    core->queued--;
-    core->queued_bytes -= bytes;
+static size_t *place(void *item) {
+    return &((struct job *)item)->heap_at;
 }
 
-void core_queue_put(struct core *core, struct job *job, bool head) {
-    struct service *s = job->service;
-    struct list *class = &s->classes[job->priority];
-    job->state = CORE_QUEUED;
-    job->sent_at = 0;
-    if (head)
-        list_push_front(class, &job->link);
-    else
-        list_push_back(class, &job->link);
-    s->occupied |= 1u << job->priority;
-    s->waiting[job->priority]++;
-    count(core, s, job->request->bytes);
-    core_request_arm(core, job->request);
+static void lane_init(struct lane *l, struct queue *q, struct tenant *t, unsigned priority) {
+    *l = (struct lane){.queue = q, .tenant = t, .priority = (uint8_t)priority, .id = l->id};
+    list_init(&l->turn);
+    list_init(&l->jobs);
+    heap_init(&l->cheap, before, place);
 }
 
-void core_queue_remove(struct core *core, struct job *job) {
-    struct service *s = job->service;
+static struct job *oldest(const struct lane *l) {
+    return CONTAINER_OF(l->jobs.next, struct job, link);
+}
+
+/* One that has waited for age goes before all that are cheaper, so none waits for ever; so does one that is
+   not in the heap (memory lacked, or the service's order has changed). */
+static struct job *lane_next(const struct lane *l, uint64_t now, uint64_t age_us) {
+    struct job *cheapest = heap_first(&l->cheap), *first = oldest(l);
+    if (!cheapest || first->heap_at == HEAP_NOWHERE) return first;
+    return age_us && now - first->queued_at >= age_us ? first : cheapest;
+}
+
+/* ---- lanes by queue, class and tenant ---- */
+
+void core_lanes_init(struct lanes *l) {
+    *l = (struct lanes){0};
+    slab_init(&l->slab, sizeof(struct lane));
+}
+
+void core_lanes_fini(struct lanes *l) {
+    uint64_t id;
+    struct lane *lane;
+    for (uint32_t cursor = 0; (lane = slab_next(&l->slab, &cursor, &id));) heap_fini(&lane->cheap);
+    slab_fini(&l->slab);
+    free(l->buckets);
+}
+
+/* Fibonacci hashing (Knuth, TAOCP 3, 6.4) of what only the hub itself chooses: addresses. */
+static size_t hash(const struct queue *q, unsigned priority, const struct tenant *t) {
+    uint64_t x = (uint64_t)(uintptr_t)t + priority;
+    x = (x * UINT64_C(0x9e3779b97f4a7c15)) ^ (uint64_t)(uintptr_t)q;
+    return (size_t)(x * UINT64_C(0x9e3779b97f4a7c15) >> 20);
+}
+
+static struct lane **bucket(const struct lanes *l, const struct lane *lane) {
+    return &l->buckets[hash(lane->queue, lane->priority, lane->tenant) & (l->size - 1)];
+}
+
+static bool grow(struct lanes *l) {
+    if (l->slab.count < l->size) return true;
+    struct lanes more = {.size = l->size ? l->size * 2 : FIRST_BUCKETS};
+    more.buckets = calloc(more.size, sizeof(struct lane *));
+    if (!more.buckets) return l->size > 0;
+    uint64_t id;
+    struct lane *lane;
+    for (uint32_t cursor = 0; (lane = slab_next(&l->slab, &cursor, &id));) {
+        lane->next = *bucket(&more, lane);
+        *bucket(&more, lane) = lane;
+    }
+    free(l->buckets);
+    l->buckets = more.buckets;
+    l->size = more.size;
+    return true;
+}
+
+static struct lane *lane_get(struct core *core, struct queue *q, const struct job *job) {
+    struct lanes *l = &core->lanes;
+    struct tenant *t = job->request->tenant;
+    unsigned priority = job->priority;
+    if (t == &core->tenants.nobody) return &q->common[priority];
+    struct lane *lane = l->size ? l->buckets[hash(q, priority, t) & (l->size - 1)] : NULL;
+    while (lane && !(lane->queue == q && lane->tenant == t && lane->priority == priority)) lane = lane->next;
+    if (lane) return lane;
+    uint64_t id;
+    lane = grow(l) ? slab_new(&l->slab, &id) : NULL;
+    if (!lane) return &q->common[priority];
+    lane->id = id;
+    lane_init(lane, q, t, priority);
+    lane->next = *bucket(l, lane);
+    *bucket(l, lane) = lane;
+    return lane;
+}
+
+static void lane_free(struct core *core, struct lane *lane) {
+    heap_fini(&lane->cheap);
+    if (!lane->tenant) return;
+    struct lane **at = bucket(&core->lanes, lane);
+    while (*at != lane) at = &(*at)->next;
+    *at = lane->next;
+    slab_free(&core->lanes.slab, lane->id);
+}
+
+/* ---- turns ---- */
+
+static uint32_t turn_of(const struct core *core, const struct lane *l) {
+    return (l->tenant ? l->tenant : &core->tenants.nobody)->config.weight;
+}
+
+static void lane_begin(struct core *core, struct lane *l) {
+    l->credit = turn_of(core, l);
+    list_push_back(&l->queue->turns[l->priority], &l->turn);
+    l->queue->occupied |= 1u << l->priority;
+}
+
+static void lane_end(struct core *core, struct lane *l) {
+    struct queue *q = l->queue;
+    list_del(&l->turn);
+    if (list_empty(&q->turns[l->priority])) q->occupied &= ~(1u << l->priority);
+    lane_free(core, l);
+}
+
+/* ---- the queue ---- */
+
+void core_queue_init(struct queue *q) {
+    q->occupied = 0;
+    for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
+        list_init(&q->turns[p]);
+        lane_init(&q->common[p], q, NULL, p);
+    }
+}
+
+void core_queue_fini(struct queue *q) {
+    for (unsigned p = 0; p < CORE_PRIORITIES; p++) heap_fini(&q->common[p].cheap);
+}
+
+void core_queue_put(struct core *core, struct queue *q, struct job *job, bool back) {
+    struct lane *l = lane_get(core, q, job);
+    job->lane = l;
+    job->order = back ? --core->first_order : ++core->last_order;
+    if (list_empty(&l->turn)) lane_begin(core, l);
+    if (back) {
+        list_push_front(&l->jobs, &job->link);
+        l->credit++;
+        list_del(&l->turn);
+        list_push_front(&q->turns[l->priority], &l->turn);
+    } else {
+        list_push_back(&l->jobs, &job->link);
+    }
+    if (job->service->config.shortest_first) (void)heap_add(&l->cheap, job);
+}
+
+/* Takes it out of its lane, which may have no more jobs then. */
+static struct lane *leave(struct job *job) {
+    struct lane *l = job->lane;
+    job->lane = NULL;
     list_del(&job->link);
-    s->waiting[job->priority]--;
-    if (list_empty(&s->classes[job->priority])) s->occupied &= ~(1u << job->priority);
-    uncount(core, s, job->request->bytes);
+    heap_remove(&l->cheap, job);
+    return l;
 }
 
-static struct job *head_of(const struct service *s, unsigned priority) {
-    return CONTAINER_OF(s->classes[priority].next, struct job, link);
+void core_queue_take(struct core *core, struct job *job) {
+    struct lane *l = leave(job);
+    if (list_empty(&l->jobs)) {
+        lane_end(core, l);
+    } else if (--l->credit == 0) {
+        list_del(&l->turn);
+        lane_begin(core, l);
+    }
 }
 
-/* The class after ageing. */
-static uint64_t class_now(const struct service *s, const struct job *job, uint64_t now) {
-    if (!s->config.age_us) return job->priority;
-    uint64_t up = (now - job->queued_at) / s->config.age_us;
-    return up < job->priority ? job->priority - up : 0;
+void core_queue_drop(struct core *core, struct job *job) {
+    struct lane *l = leave(job);
+    if (list_empty(&l->jobs)) lane_end(core, l);
 }
 
-struct job *core_queue_next(const struct service *s, uint64_t now) {
-    if (!s->occupied) return NULL;
-    struct job *best = head_of(s, (unsigned)__builtin_ctz(s->occupied));
-    unsigned rest = s->occupied & (s->occupied - 1);
+unsigned core_queue_class(const struct job *job, uint64_t now, uint64_t age_us) {
+    if (!age_us) return job->priority;
+    uint64_t up = (now - job->queued_at) / age_us;
+    return up < job->priority ? job->priority - (unsigned)up : 0;
+}
+
+static struct job *class_next(const struct queue *q, unsigned priority, uint64_t now, uint64_t age_us) {
+    return lane_next(CONTAINER_OF(q->turns[priority].next, struct lane, turn), now, age_us);
+}
+
+struct job *core_queue_next(const struct queue *q, uint64_t now, uint64_t age_us) {
+    if (!q->occupied) return NULL;
+    struct job *best = class_next(q, (unsigned)__builtin_ctz(q->occupied), now, age_us);
+    unsigned rest = q->occupied & (q->occupied - 1);
     if (!rest) return best;
-    uint64_t best_class = class_now(s, best, now);
+    unsigned best_class = core_queue_class(best, now, age_us);
     for (; rest; rest &= rest - 1) {
-        struct job *job = head_of(s, (unsigned)__builtin_ctz(rest));
-        uint64_t class = class_now(s, job, now);
+        struct job *job = class_next(q, (unsigned)__builtin_ctz(rest), now, age_us);
+        unsigned class = core_queue_class(job, now, age_us);
         if (class > best_class || (class == best_class && job->queued_at >= best->queued_at)) continue;
         best = job;
         best_class = class;
@@ -66,11 +206,14 @@ struct job *core_queue_next(const struct service *s, uint64_t now) {
     return best;
 }
 
-uint64_t core_queue_oldest_wait(const struct service *s, uint64_t now) {
-    uint64_t oldest = 0;
-    for (unsigned rest = s->occupied; rest; rest &= rest - 1) {
-        uint64_t wait = now - head_of(s, (unsigned)__builtin_ctz(rest))->queued_at;
-        if (wait > oldest) oldest = wait;
+uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now) {
+    uint64_t longest = 0;
+    for (unsigned rest = q->occupied; rest; rest &= rest - 1) {
+        const struct list *turns = &q->turns[__builtin_ctz(rest)];
+        LIST_FOR (node, turns) {
+            uint64_t wait = now - oldest(CONTAINER_OF(node, struct lane, turn))->queued_at;
+            if (wait > longest) longest = wait;
+        }
     }
-    return oldest;
+    return longest;
 }

@@ -38,11 +38,23 @@ void core_ready_remove(struct ready *r, struct ready_link *l) {
     if (list_empty(&r->levels[l->level])) r->occupied[l->level / 64] &= ~(UINT64_C(1) << l->level % 64);
 }
 
-struct ready_link *core_ready_best(const struct ready *r) {
-    for (unsigned word = 0; word * 64 < r->count; word++) {
-        if (!r->occupied[word]) continue;
-        unsigned level = word * 64 + (unsigned)__builtin_ctzll(r->occupied[word]);
+/* The first of the lowest occupied level from this one on. */
+static struct ready_link *from(const struct ready *r, unsigned level) {
+    uint64_t mask = ~UINT64_C(0) << level % 64;
+    for (unsigned word = level / 64; word * 64 < r->count; word++, mask = ~UINT64_C(0)) {
+        uint64_t bits = r->occupied[word] & mask;
+        if (!bits) continue;
+        level = word * 64 + (unsigned)__builtin_ctzll(bits);
         return CONTAINER_OF(r->levels[level].next, struct ready_link, link);
     }
     return NULL;
+}
+
+struct ready_link *core_ready_best(const struct ready *r) {
+    return from(r, 0);
+}
+
+struct ready_link *core_ready_after(const struct ready *r, const struct ready_link *l) {
+    if (l->link.next != &r->levels[l->level]) return CONTAINER_OF(l->link.next, struct ready_link, link);
+    return from(r, l->level + 1);
 }

@@ -35,5 +35,7 @@ void core_ready_add(struct ready *r, struct ready_link *l, unsigned running);
 void core_ready_remove(struct ready *r, struct ready_link *l);
 /* The first of the lowest level; NULL: none. */
 struct ready_link *core_ready_best(const struct ready *r);
+/* The one after l, in the order of core_ready_best; NULL: none. */
+struct ready_link *core_ready_after(const struct ready *r, const struct ready_link *l);
 
 #endif

@@ -7,7 +7,7 @@
 /* ---- in ---- */
 
 static int refuse(struct core *core, const struct core_request *request, const struct service *s,
-                  struct failure *ret_why) {
+                  struct tenant *t, struct failure *ret_why) {
     *ret_why = (struct failure){.service = s ? s->name : request->service};
     if (core->draining) {
         core->stats.rejected_draining++;
@@ -21,46 +21,78 @@ static int refuse(struct core *core, const struct core_request *request, const s
         core->stats.rejected_deadline++;
         return ret_why->error = WEIR_EDEADLINE;
     }
-    struct demand demand = {request->bytes, request->priority, request->deadline};
-    return core_limits_admit(core, s, &demand, ret_why);
+    uint64_t wait = core_tenant_wait(t, core->now);
+    if (wait > 0) {
+        core->stats.rejected_rate++;
+        t->rejected_rate++;
+        ret_why->retry_after_s = (unsigned)((wait + 999999) / 1000000);
+        return ret_why->error = WEIR_ERATE;
+    }
+    return 0;
 }
 
-static struct request *request_new(struct core *core, const struct core_request *from) {
+/* As asked for, as far as the tenant and the service allow. */
+static unsigned priority_of(const struct core_request *request, const struct service *s,
+                            const struct tenant *t) {
+    unsigned p = request->priority < CORE_PRIORITIES ? request->priority : CORE_PRIORITIES - 1;
+    if (p < t->config.best_priority) p = t->config.best_priority;
+    if (p < s->config.best_priority) p = s->config.best_priority;
+    return p < CORE_PRIORITIES ? p : CORE_PRIORITIES - 1;
+}
+
+static struct request *request_new(struct core *core, const struct core_request *from, unsigned priority,
+                                   struct tenant *t) {
     uint64_t id;
     struct request *r = slab_new(&core->requests, &id);
     if (!r) return NULL;
-    *r = (struct request){
-        .id = id,
-        .requester = from->requester,
-        .message = from->message,
-        .deadline = from->deadline,
-        .bytes = from->bytes,
-        .priority = (uint8_t)(from->priority < CORE_PRIORITIES ? from->priority : CORE_PRIORITIES - 1),
-        .idempotent = from->idempotent};
+    *r = (struct request){.id = id,
+                          .requester = from->requester,
+                          .message = from->message,
+                          .tenant = t,
+                          .deadline = from->deadline,
+                          .cost = from->cost,
+                          .bytes = from->bytes,
+                          .priority = (uint8_t)priority,
+                          .idempotent = from->idempotent};
     wheel_timer_init(&r->timer);
     list_init(&r->action.link);
     return r;
 }
 
-int core_submit(struct core *core, uint64_t now, const struct core_request *request, uint64_t *ret_request,
-                struct failure *ret_why) {
-    core_enter(core, now);
+static int submit(struct core *core, const struct core_request *request, struct tenant *t,
+                  uint64_t *ret_request, struct failure *ret_why) {
     struct service *s = core_service_find(core, request->service);
-    int err = refuse(core, request, s, ret_why);
+    int err = refuse(core, request, s, t, ret_why);
     if (err != 0) return err;
-    struct request *r = request_new(core, request);
-    struct job *job = r ? core_job_new(core, r, s) : NULL;
+    struct place place;
+    unsigned priority = priority_of(request, s, t);
+    struct demand demand = {request->message, request->bytes, priority, request->deadline};
+    err = core_limits_admit(core, s, &demand, &place, ret_why);
+    if (err != 0) return err;
+    struct request *r = request_new(core, request, priority, t);
+    struct job *job = r ? core_job_new(core, r, place) : NULL;
     if (!job) {
         if (r) slab_free(&core->requests, r->id);
         return ret_why->error = WEIR_ENOMEM;
     }
     r->job = job;
+    core_tenant_take(t, core->now);
+    t->submitted++;
     core->stats.submitted++;
     s->submitted++;
     *ret_request = r->id;
-    core_queue_put(core, job, false);
-    core_dispatch_service(core, s);
+    core_service_put(core, job, false);
+    core_dispatch_pool(core, place.pool);
     return 0;
+}
+
+int core_submit(struct core *core, uint64_t now, const struct core_request *request, uint64_t *ret_request,
+                struct failure *ret_why) {
+    core_enter(core, now);
+    struct tenant *t = core_tenant_enter(core, request->tenant);
+    int err = submit(core, request, t, ret_request, ret_why);
+    if (err != 0) core_tenant_leave(core, t);
+    return err;
 }
 
 /* ---- out ---- */
@@ -68,6 +100,8 @@ int core_submit(struct core *core, uint64_t now, const struct core_request *requ
 /* Nobody works for it any more: its timer and its message go. */
 static void let_go(struct core *core, struct request *r) {
     ASSERT(!r->job);
+    if (r->tenant) core_tenant_leave(core, r->tenant);
+    r->tenant = NULL;
     wheel_del(&core->wheel, &r->timer);
     void *message = r->message;
     r->message = NULL;
@@ -94,7 +128,7 @@ void core_request_drop_job(struct core *core, struct request *r, enum core_cause
     r->job = NULL;
     if (job->state == CORE_QUEUED) {
         core->stats.cancelled[CORE_PHASE_QUEUED][cause]++;
-        core_queue_remove(core, job);
+        core_service_take(core, job, false);
         core_job_free(core, job);
         return;
     }
@@ -133,40 +167,78 @@ void core_cancel(struct core *core, uint64_t now, uint64_t request, enum core_ca
 
 /* ---- time ---- */
 
+/* The next time at which something is to happen to the request. */
+static uint64_t due(const struct request *r, uint64_t now) {
+    uint64_t due = r->deadline ? r->deadline : UINT64_MAX;
+    const struct job *job = r->job;
+    const struct core_service_config *c = &job->service->config;
+    if (job->state != CORE_QUEUED) return due;
+    const uint64_t waits[] = {c->queue_time_us, c->shed_wait_us, job->place.later ? c->prefer_us : 0};
+    for (int i = 0; i < 3; i++) {
+        uint64_t end = core_time_add(job->queued_at, waits[i]);
+        bool passed = i == 1 && end <= now; /* looked at when it was due, and later when its turn comes */
+        if (waits[i] && !passed && end < due) due = end;
+    }
+    return due;
+}
+
 /* A job on a worker keeps the timer of its queue time, which then finds nothing to do: cheaper than taking it
    out each time. */
 void core_request_arm(struct core *core, struct request *r) {
-    uint64_t due = r->deadline ? r->deadline : UINT64_MAX;
-    const struct job *job = r->job;
-    uint64_t queue_time = job->service->config.queue_time_us;
-    if (job->state == CORE_QUEUED && queue_time) {
-        uint64_t end = core_time_add(job->queued_at, queue_time);
-        if (end < due) due = end;
-    }
-    if (due == UINT64_MAX) return;
-    uint64_t ms = core_ms_after(due);
+    uint64_t when = due(r, core->now);
+    if (when == UINT64_MAX) return;
+    uint64_t ms = core_ms_after(when);
     if (!wheel_pending(&r->timer) || r->timer.when > ms) wheel_add(&core->wheel, &r->timer, ms);
+}
+
+/* It has waited in vain. */
+static void refuse_queued(struct core *core, struct request *r, unsigned status, const char *detail) {
+    struct service *s = r->job->service;
+    struct failure why = {.error = WEIR_EQUEUETIME,
+                          .status = status,
+                          .service = s->name,
+                          .detail = detail,
+                          .retry_after_s = core_limits_retry_after(s, core->now)};
+    core_service_take(core, r->job, false);
+    core_job_free(core, r->job);
+    r->job = NULL;
+    core_request_fail(core, r, &why);
+}
+
+void core_request_shed(struct core *core, struct request *r) {
+    core->stats.rejected_overload++;
+    refuse_queued(core, r, r->job->service->config.full_status, "the service is overloaded");
+}
+
+/* Nobody whom it prefers had time: from now on it may go to others too. */
+static void settle_for_any(struct core *core, struct job *job) {
+    struct pool *p = job->place.later;
+    core_queue_drop(core, job);
+    core_pool_leave(job->place);
+    job->place = (struct place){.pool = p};
+    core_pool_enter(job->place);
+    core_queue_put(core, &p->queue, job, false);
+    core_request_arm(core, job->request);
+    core_dispatch_pool(core, p);
 }
 
 void core_request_timer(struct core *core, struct request *r) {
     const struct job *job = r->job;
-    struct service *s = job->service;
-    uint64_t queue_time = s->config.queue_time_us;
+    const struct core_service_config *c = &job->service->config;
     uint64_t now = core->now / 1000 * 1000; /* when it rings must not show in what happens */
-    struct failure why = {.service = s->name};
+    bool queued = job->state == CORE_QUEUED;
     if (r->deadline && r->deadline <= now) {
+        struct failure why = {.error = WEIR_EDEADLINE, .service = job->service->name};
         core->stats.rejected_deadline++;
-        why.error = WEIR_EDEADLINE;
         core_request_drop_job(core, r, CORE_DEADLINE);
         core_request_fail(core, r, &why);
-    } else if (job->state == CORE_QUEUED && queue_time && core_time_add(job->queued_at, queue_time) <= now) {
+    } else if (queued && c->queue_time_us && core_time_add(job->queued_at, c->queue_time_us) <= now) {
         core->stats.rejected_queue_time++;
-        why.error = WEIR_EQUEUETIME;
-        why.retry_after_s = core_limits_retry_after(s, core->now);
-        core_queue_remove(core, r->job);
-        core_job_free(core, r->job);
-        r->job = NULL;
-        core_request_fail(core, r, &why);
+        refuse_queued(core, r, 0, NULL);
+    } else if (queued && core_limits_shed(core, job)) {
+        core_request_shed(core, r);
+    } else if (queued && job->place.later && core_time_add(job->queued_at, c->prefer_us) <= now) {
+        settle_for_any(core, r->job);
     } else {
         core_request_arm(core, r);
     }

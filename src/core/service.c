@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Services by name: a table that only grows. */
+/* Services by name: a table that only grows; and what stands in their queues, counted. */
 #include "core/state.h"
 #include "weir/weir.h"
 #include <stdlib.h>
@@ -64,8 +64,8 @@ static struct service *service_new(struct core *core, struct slice name,
     memcpy(s->text, name.p, name.n);
     s->name = (struct slice){s->text, name.n};
     s->config = *config;
-    for (unsigned i = 0; i < CORE_PRIORITIES; i++) list_init(&s->classes[i]);
-    core_ready_init(&s->ready);
+    core_pool_init(&s->plain, s);
+    list_init(&s->pools);
     core_rate_run(&s->finished, core->now, true);
     return s;
 }
@@ -98,9 +98,56 @@ bool core_service_known(const struct core *core, struct slice name) {
     return core_service_find(core, name) != NULL;
 }
 
+/* ---- what waits ---- */
+
+static void count(struct core *core, struct service *s, const struct job *job) {
+    if (s->queued++ == 0) {
+        core_rate_run(&s->drained, core->now, true);
+        s->busy_since = core->now;
+    }
+    s->waiting[job->priority]++;
+    s->queued_bytes += job->request->bytes;
+    core->queued++;
+    core->queued_bytes += job->request->bytes;
+}
+
+static void uncount(struct core *core, struct service *s, const struct job *job) {
+    if (--s->queued == 0) core_rate_run(&s->drained, core->now, false);
+    s->waiting[job->priority]--;
+    s->queued_bytes -= job->request->bytes;
+    core->queued--;
+    core->queued_bytes -= job->request->bytes;
+}
+
+void core_service_put(struct core *core, struct job *job, bool back) {
+    job->state = CORE_QUEUED;
+    job->sent_at = 0;
+    core_queue_put(core, &job->place.pool->queue, job, back);
+    count(core, job->service, job);
+    core_request_arm(core, job->request);
+}
+
+void core_service_take(struct core *core, struct job *job, bool turn) {
+    if (turn)
+        core_queue_take(core, job);
+    else
+        core_queue_drop(core, job);
+    uncount(core, job->service, job);
+}
+
+uint64_t core_service_oldest_wait(const struct service *s, uint64_t now) {
+    uint64_t longest = core_queue_oldest_wait(&s->plain.queue, now);
+    LIST_FOR (node, &s->pools) {
+        uint64_t wait = core_queue_oldest_wait(&CONTAINER_OF(node, struct pool, link)->queue, now);
+        if (wait > longest) longest = wait;
+    }
+    return longest;
+}
+
 void core_services_free(struct core *core) {
     for (size_t i = 0; i < core->service_count; i++) {
-        core_ready_fini(&core->services[i]->ready);
+        core_pools_free(core->services[i]);
+        core_pool_fini(&core->services[i]->plain);
         free(core->services[i]);
     }
     free(core->services);

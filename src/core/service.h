@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A service inside the core: its queue, those of its workers that have a free slot, and what was measured.
- * Services are never removed. Invariant between calls: a service with queued jobs has no ready worker.
+ * A service inside the core: its pools of jobs and workers, and what was measured. Services are never removed.
  */
 #ifndef CORE_SERVICE_H
 #define CORE_SERVICE_H
 
 #include "core/job.h"
 #include "core/limits.h"
-#include "core/ready.h"
+#include "core/pool.h"
 
 struct service {
-    /* The queue: FIFO per priority class. */
-    unsigned occupied; /* bit p: classes[p] has jobs */
-    struct list classes[CORE_PRIORITIES];
-    size_t waiting[CORE_PRIORITIES]; /* jobs in each */
+    struct pool plain;
+    struct list pools; /* those with needs; the one that was used last is last */
+    unsigned pool_count;
+    size_t waiting[CORE_PRIORITIES]; /* queued jobs by class, in all pools */
     size_t queued;
     uint64_t queued_bytes;
-    struct ready ready;
+    uint64_t busy_since; /* since when the queue has not been empty, if it is not */
     struct core_service_config config;
     struct slice name;
     uint64_t running, workers, slots, submitted, dispatched, done;
@@ -33,16 +32,18 @@ int core_service_get(struct core *core, struct slice name, const struct core_ser
                      struct service **ret);
 void core_services_free(struct core *core);
 
-/* Puts a job into its service's queue; at the head when it has been there before. */
-void core_queue_put(struct core *core, struct job *job, bool head);
-void core_queue_remove(struct core *core, struct job *job);
-/* The job whose turn it is: lowest class after ageing, then longest waiting. NULL: none. */
-struct job *core_queue_next(const struct service *s, uint64_t now);
-uint64_t core_queue_oldest_wait(const struct service *s, uint64_t now);
+/* Puts a job into the queue of its place; back: it has been at a worker. */
+void core_service_put(struct core *core, struct job *job, bool back);
+/* Takes a queued job out; turn: it goes to a worker. */
+void core_service_take(struct core *core, struct job *job, bool turn);
+/* How long its oldest queued job has waited; 0: none. */
+uint64_t core_service_oldest_wait(const struct service *s, uint64_t now);
 
-/* Hands out queued jobs of the service while it has ready workers. */
+/* Hands out queued jobs of the pool while it has ready workers. */
+void core_dispatch_pool(struct core *core, struct pool *p);
+/* The same for all pools of the service. */
 void core_dispatch_service(struct core *core, struct service *s);
-/* Fills the worker's free slots from its services, and puts it where it belongs in their ready lists: to be
+/* Fills the worker's free slots from its pools, and puts it where it belongs in their ready lists: to be
    called after any change of what it can take. */
 void core_dispatch_worker(struct core *core, struct worker *w);
 

@@ -7,6 +7,7 @@
 #include "base/slab.h"
 #include "core/job.h"
 #include "core/service.h"
+#include "core/tenant.h"
 #include "core/worker.h"
 
 #define CORE_MAGIC 0x436f7265u
@@ -19,6 +20,9 @@ struct core {
     struct list actions;
     struct list gated; /* workers, by gate_until */
     struct slab requests, jobs, workers;
+    struct tenants tenants;
+    struct lanes lanes;
+    int64_t first_order, last_order; /* of jobs: see job.order */
     struct service **services; /* in order of definition */
     size_t service_count, service_room;
     uint32_t *names; /* hash table of indexes into services, plus 1; its size is a power of two */

@@ -34,7 +34,7 @@ void core_stats(const struct core *core, struct core_stats *ret) {
 bool core_service_next(const struct core *core, uint32_t *cursor, struct core_service_view *ret) {
     MAGIC_CHECK(core, CORE_MAGIC);
     if (*cursor >= core->service_count) return false;
-    const struct service *s = core->services[(*cursor)++];
+    struct service *s = core->services[(*cursor)++];
     *ret = (struct core_service_view){.name = s->name,
                                       .queued = s->queued,
                                       .queued_bytes = s->queued_bytes,
@@ -46,7 +46,7 @@ bool core_service_next(const struct core *core, uint32_t *cursor, struct core_se
                                       .submitted = s->submitted,
                                       .dispatched = s->dispatched,
                                       .done = s->done,
-                                      .oldest_wait_us = core_queue_oldest_wait(s, core->now),
+                                      .oldest_wait_us = core_service_oldest_wait(s, core->now),
                                       .wait = &s->wait,
                                       .run = &s->run,
                                       .config = &s->config};
@@ -75,9 +75,13 @@ bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t
                               struct slice *ret_service) {
     MAGIC_CHECK(core, CORE_MAGIC);
     const struct worker *w = slab_get(&core->workers, worker);
-    if (!w || *cursor >= w->offer_count) return false;
-    *ret_service = w->offers[(*cursor)++]->service->name;
-    return true;
+    while (w && *cursor < w->offer_count) {
+        const struct offer *o = w->offers[(*cursor)++];
+        if (!core_offer_is_plain(o)) continue;
+        *ret_service = o->pool->service->name;
+        return true;
+    }
+    return false;
 }
 
 bool core_job_next(const struct core *core, uint32_t *cursor, struct core_job_view *ret) {

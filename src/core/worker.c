@@ -45,27 +45,14 @@ int core_worker_attach(struct core *core, uint64_t now, const struct core_worker
 }
 
 void core_worker_free(struct worker *w) {
-    for (unsigned i = 0; i < w->offer_count; i++) free(w->offers[i]);
-    free(w->offers);
+    core_pools_part(w);
+    free(w->own_labels);
     free(w->text);
-}
-
-static struct offer *offer_new(struct worker *w) {
-    if (w->offer_count == w->offer_room) {
-        unsigned room = w->offer_room ? w->offer_room * 2 : 2;
-        struct offer **offers = realloc(w->offers, room * sizeof(struct offer *));
-        if (!offers) return NULL;
-        w->offers = offers;
-        w->offer_room = room;
-    }
-    struct offer *o = calloc(1, sizeof *o);
-    if (o) list_init(&o->ready.link);
-    return o;
 }
 
 static bool offers(const struct worker *w, const struct service *s) {
     for (unsigned i = 0; i < w->offer_count; i++)
-        if (w->offers[i]->service == s) return true;
+        if (w->offers[i]->pool == &s->plain) return true;
     return false;
 }
 
@@ -73,7 +60,7 @@ int core_worker_offer(struct core *core, uint64_t now, uint64_t worker, struct s
     core_enter(core, now);
     struct worker *w = core_worker_at(core, worker);
     if (!w) return WEIR_EINVAL;
-    struct offer *o = offer_new(w);
+    struct offer *o = core_offer_new(w);
     if (!o) return WEIR_ENOMEM;
     struct service *s;
     int err = core_service_get(core, name, &core->config.service, &s);
@@ -81,15 +68,28 @@ int core_worker_offer(struct core *core, uint64_t now, uint64_t worker, struct s
         free(o);
         return err;
     }
-    o->worker = w;
-    o->service = s;
-    w->offers[w->offer_count++] = o;
+    err = core_pools_join(s, o);
+    if (err != 0) return err;
     s->workers++;
     if (!w->draining) s->slots += w->slots;
-    core_ready_grow(&s->ready, w->slots);
-    if (w->ready_at != WORKER_NOT_READY) core_ready_add(&s->ready, &o->ready, (unsigned)w->ready_at);
     core_dispatch_worker(core, w);
     return 0;
+}
+
+int core_worker_labels(struct core *core, uint64_t now, uint64_t worker, struct slice labels) {
+    core_enter(core, now);
+    struct worker *w = core_worker_at(core, worker);
+    if (!w) return WEIR_EINVAL;
+    if (slice_eq(w->labels, labels)) return 0;
+    char *copy = malloc(labels.n + 1);
+    if (!copy) return WEIR_ENOMEM;
+    if (labels.n) memcpy(copy, labels.p, labels.n);
+    free(w->own_labels);
+    w->own_labels = copy;
+    w->labels = (struct slice){copy, labels.n};
+    int err = core_pools_relabel(w);
+    core_dispatch_worker(core, w);
+    return err;
 }
 
 /* Brings the sums of slots up to date; a draining worker's do not count. */
@@ -97,7 +97,8 @@ static void count_slots(struct core *core, const struct worker *w, unsigned befo
     core->slots += after;
     core->slots -= before;
     for (unsigned i = 0; i < w->offer_count; i++) {
-        struct service *s = w->offers[i]->service;
+        if (!core_offer_is_plain(w->offers[i])) continue;
+        struct service *s = w->offers[i]->pool->service;
         s->slots += after;
         s->slots -= before;
     }
@@ -109,7 +110,7 @@ void core_worker_slots(struct core *core, uint64_t now, uint64_t worker, unsigne
     if (!w) return;
     if (!w->draining) count_slots(core, w, w->slots, slots);
     w->slots = slots;
-    for (unsigned i = 0; i < w->offer_count; i++) core_ready_grow(&w->offers[i]->service->ready, slots);
+    for (unsigned i = 0; i < w->offer_count; i++) core_ready_grow(&w->offers[i]->pool->ready, slots);
     core_worker_ungate(w);
     core_dispatch_worker(core, w);
 }
@@ -136,8 +137,9 @@ void core_worker_gone(struct core *core, uint64_t now, uint64_t worker) {
     /* Newest first, each to the head of its queue: the oldest ends up there. */
     while (!list_empty(&w->jobs)) core_job_retry(core, CONTAINER_OF(w->jobs.prev, struct job, link), false);
     for (unsigned i = 0; i < w->offer_count; i++) {
-        w->offers[i]->service->workers--;
-        core_dispatch_service(core, w->offers[i]->service);
+        if (!core_offer_is_plain(w->offers[i])) continue;
+        w->offers[i]->pool->service->workers--;
+        core_dispatch_service(core, w->offers[i]->pool->service);
     }
     core_worker_free(w);
     slab_free(&core->workers, worker);
@@ -158,8 +160,8 @@ void core_worker_place(struct worker *w) {
     if (at == w->ready_at) return;
     for (unsigned i = 0; i < w->offer_count; i++) {
         struct offer *o = w->offers[i];
-        if (w->ready_at != WORKER_NOT_READY) core_ready_remove(&o->service->ready, &o->ready);
-        if (at != WORKER_NOT_READY) core_ready_add(&o->service->ready, &o->ready, (unsigned)at);
+        if (w->ready_at != WORKER_NOT_READY) core_ready_remove(&o->pool->ready, &o->ready);
+        if (at != WORKER_NOT_READY) core_ready_add(&o->pool->ready, &o->ready, (unsigned)at);
     }
     w->ready_at = at;
 }

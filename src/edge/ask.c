@@ -49,7 +49,27 @@ static void on_worker_took_bytes(void *ctx, size_t n) {
 
 #define MOST_TIMEOUT_MS (100ull * 24 * 3600 * 1000)
 
-/* Weir-Timeout (a duration) and Weir-Priority (0..9) of the client; what does not parse is an error. */
+/* On whose behalf it comes: by its token, which is the hub's and goes no further, or as a header says. */
+static int admit(struct ask *a, struct core_request *r, const char **ret_why) {
+    struct http_head *head = &a->message->head;
+    const struct edge_config *cfg = &a->conn->edge->config;
+    if (cfg->token_required) {
+        struct slice rest = head_get(head, HEAD_AUTHORIZATION), scheme = slice_next(&rest, ' ');
+        if (!slice_eq_nocase(scheme, SLICE("Bearer")) || !rest.p) {
+            *ret_why = "this hub wants Authorization: Bearer TOKEN";
+            return WEIR_ETOKEN;
+        }
+        const char *name = cfg->token_name(cfg->ctx, slice_trim(rest));
+        if (!name) return WEIR_EFORBIDDEN;
+        r->tenant = slice_of(name);
+        head_remove(head, HEAD_AUTHORIZATION);
+    } else if (cfg->tenant_header.n) {
+        r->tenant = head_get_name(head, cfg->tenant_header);
+    }
+    return 0;
+}
+
+/* Weir-Timeout (a duration), Weir-Priority (0..9) and Weir-Cost of the client; what does not parse is an error. */
 static int read_wishes(struct ask *a, struct core_request *r, const char **ret_why) {
     const struct http_head *head = &a->message->head;
     const struct edge_config *cfg = &a->conn->edge->config;
@@ -65,13 +85,13 @@ static int read_wishes(struct ask *a, struct core_request *r, const char **ret_w
         *ret_why = "Weir-Priority must be a number from 0 to 9";
         return WEIR_EINVAL;
     }
+    if (head_has(head, HEAD_WEIR_COST) && !slice_u64(head_get(head, HEAD_WEIR_COST), &r->cost)) {
+        *ret_why = "Weir-Cost must be a whole number";
+        return WEIR_EINVAL;
+    }
     r->priority = (unsigned)priority;
     r->deadline = timeout_ms ? a->began_us + timeout_ms * 1000 : 0;
     r->idempotent = method_idempotent(head->method) || head_has(head, HEAD_IDEMPOTENCY_KEY);
-    if (cfg->tenant_header.n) {
-        struct slice tenant = head_get_name(head, cfg->tenant_header);
-        if (tenant.p) r->tenant = tenant;
-    }
     return 0;
 }
 
@@ -99,7 +119,8 @@ static void submit(struct ask *a) {
     struct message *m = a->message;
     struct core_request r = {.requester = &a->requester, .service = a->service};
     const char *why = NULL;
-    int err = read_wishes(a, &r, &why);
+    int err = admit(a, &r, &why);
+    if (err == 0) err = read_wishes(a, &r, &why);
     if (err == 0) err = request_prepare(a);
     if (err == 0) err = add_body(a);
     struct failure failure = {.error = err, .detail = why};

@@ -72,6 +72,7 @@ static const unsigned char name_slots[128] = {
     [SLOT(12, 'w', 'i', 't')] = HEAD_WEIR_TIMEOUT,
     [SLOT(13, 'w', 'r', 'y')] = HEAD_WEIR_PRIORITY,
     [SLOT(8, 'w', '-', 'y')] = HEAD_WEIR_KEY,
+    [SLOT(9, 'w', '-', 't')] = HEAD_WEIR_COST,
 };
 
 enum head_name head_name_id(struct slice name) {

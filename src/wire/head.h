@@ -58,7 +58,8 @@
     X(WEIR_WORKER, "weir-worker", 0)                                                                         \
     X(WEIR_TIMEOUT, "weir-timeout", 0)                                                                       \
     X(WEIR_PRIORITY, "weir-priority", 0)                                                                     \
-    X(WEIR_KEY, "weir-key", 0)
+    X(WEIR_KEY, "weir-key", 0)                                                                               \
+    X(WEIR_COST, "weir-cost", 0)
 
 enum head_name {
     HEAD_OTHER,

@@ -151,6 +151,9 @@ int answer_parse(const struct http_head *head, struct answer *ret, const char **
         return 0;
     }
     struct slice value = slice_trim(field_value(directive));
-    return directive->id == HEAD_WEIR_FORWARD ? parse_forward(value, ret, ret_why)
-                                              : parse_scatter(value, ret, ret_why);
+    int err = directive->id == HEAD_WEIR_FORWARD ? parse_forward(value, ret, ret_why)
+                                                 : parse_scatter(value, ret, ret_why);
+    if (err == 0 && head_has(head, HEAD_WEIR_COST) && !slice_u64(head_get(head, HEAD_WEIR_COST), &ret->cost))
+        return bad_answer("Weir-Cost is not a number", ret_why);
+    return err;
 }

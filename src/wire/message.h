@@ -34,8 +34,9 @@ enum answer_kind { ANSWER_REPLY, ANSWER_FORWARD, ANSWER_SCATTER };
 struct answer {
     enum answer_kind kind;
     struct slice service, target; /* of a forward; target.p NULL: the original's. Borrowed from the head. */
+    uint64_t cost;                /* of a forward (Weir-Cost); 0: not said */
 };
-/* Reads Weir-Forward. WEIR_EBADANSWER when it does not parse (*ret_why says why). */
+/* Reads Weir-Forward and Weir-Cost. WEIR_EBADANSWER when it does not parse (*ret_why says why). */
 int answer_parse(const struct http_head *head, struct answer *ret, const char **ret_why);
 
 #endif

@@ -474,7 +474,7 @@ void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job,
                    size_t bytes, bool can_replay) {
     begin(m, now);
     struct token *t = token_new(m);
-    int err = core_job_forward(m->core, now, worker, job, slice_of(service), t, bytes);
+    int err = core_job_forward(m->core, now, worker, job, &(struct core_hop){slice_of(service), t, bytes, 0});
     model_say(m, "%llu forward %llu %llu %s -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), service,
               model_error(err));
     if (err != 0) t->in_core = false;

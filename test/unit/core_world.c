@@ -250,7 +250,7 @@ void hand_back(struct world *w, char request) {
 int forward(struct world *w, char request, const char *service) {
     struct world_request r = *named(w, request);
     struct world_message *m = message(w);
-    int err = core_job_forward(w->core, w->now, r.worker, r.job, slice_of(service), m, 100);
+    int err = core_job_forward(w->core, w->now, r.worker, r.job, &(struct core_hop){slice_of(service), m, 100, 0});
     if (err != 0) m->in_core = false;
     core_slot_free(w->core, w->now, r.worker, r.job);
     act(w);

@@ -190,7 +190,7 @@ static bool forward_one(struct world *w) {
     assert_true(fill(w, &job, 1));
     struct world_message *next = &messages[FULL];
     *next = (struct world_message){.in_core = true};
-    int err = core_job_forward(w->core, w->now, w->workers[1], job, SLICE("a"), next, 1), error = 0;
+    int err = core_job_forward(w->core, w->now, w->workers[1], job, &(struct core_hop){SLICE("a"), next, 1, 0}), error = 0;
     if (err != 0) next->in_core = false;
     unsigned failures = drained_failures(w, &error);
     assert_int_equal(error, err);

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Jobs that wait, and whose turn it is. Priority classes are strict but for ageing; within a class tenants take
+ * turns (deficit round robin, Shreedhar and Varghese 1996, with jobs as the unit: a turn is as many jobs as
+ * the tenant's weight says); a tenant's jobs in a class form a lane, which is in order of arrival, or
+ * cheapest first.
+ *
+ * The first lane of a class always has credit left, so whose turn it is can be seen without changing anything.
+ * Nothing here can fail: without memory for a lane of its own a tenant's job stands in the common one, and a
+ * job that does not fit into a lane's heap is found through its list.
+ */
+#ifndef CORE_QUEUE_H
+#define CORE_QUEUE_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/slab.h"
+#include "core/core.h"
+
+struct job;
+struct tenant;
+
+struct lane {
+    struct list turn; /* in its class's turns while it has jobs */
+    struct list jobs; /* as they came; what came back stands in front */
+    struct heap cheap; /* order = shortest: the same jobs, the cheapest first */
+    struct tenant *tenant; /* NULL: the common lane */
+    struct lane *next;     /* in its bucket of core.lanes */
+    struct queue *queue;
+    uint64_t id;     /* in core.lane_slab */
+    uint32_t credit; /* jobs that it may still have handed out in this turn */
+    uint8_t priority;
+};
+
+struct queue {
+    unsigned occupied; /* bit p: class p has jobs */
+    struct list turns[CORE_PRIORITIES];
+    struct lane common[CORE_PRIORITIES];
+};
+
+/* All lanes that are not common ones, by queue, class and tenant. */
+struct lanes {
+    struct slab slab;
+    struct lane **buckets; /* a power of two of them, or none */
+    size_t size;
+};
+
+void core_lanes_init(struct lanes *l);
+void core_lanes_fini(struct lanes *l);
+
+void core_queue_init(struct queue *q);
+void core_queue_fini(struct queue *q);
+
+/* Puts the job at the tail of its tenant's lane; or, when it comes back from a worker, before all others of
+   its class, without using up its tenant's turn. */
+void core_queue_put(struct core *core, struct queue *q, struct job *job, bool back);
+/* Its turn: uses up credit of its lane. */
+void core_queue_take(struct core *core, struct job *job);
+/* It waits no longer, for another reason. */
+void core_queue_drop(struct core *core, struct job *job);
+/* The job whose turn it is: lowest class after ageing, then longest waiting. NULL: none. */
+struct job *core_queue_next(const struct queue *q, uint64_t now, uint64_t age_us);
+/* The class of a waiting job after ageing. */
+unsigned core_queue_class(const struct job *job, uint64_t now, uint64_t age_us);
+uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now);
+
+#endif

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/tenant.h"
+#include "base/hash.h"
+#include "core/state.h"
+#include "weir/weir.h"
+#include <stdlib.h>
+
+enum { FIRST_BUCKETS = 16, NAME_MOST = 255 };
+#define HOUR_US (UINT64_C(3600) * 1000000)
+
+/* ---- the table ---- */
+
+void core_tenants_init(struct core *core) {
+    list_init(&core->tenants.idle);
+    struct tenant *nobody = &core->tenants.nobody;
+    list_init(&nobody->idle);
+    nobody->config = core->config.tenant;
+    nobody->configured = true;
+}
+
+void core_tenants_free(struct core *core) {
+    struct tenants *all = &core->tenants;
+    for (size_t i = 0; i < all->size; i++)
+        for (struct tenant *t = all->buckets[i], *next; t; t = next) {
+            next = t->next;
+            free(t);
+        }
+    free(all->buckets);
+}
+
+static struct tenant *find(const struct tenants *all, struct slice name, uint64_t hash) {
+    struct tenant *t = all->size ? all->buckets[hash & (all->size - 1)] : NULL;
+    while (t && !(t->hash == hash && slice_eq(t->name, name))) t = t->next;
+    return t;
+}
+
+/* A longer chain does as well when memory for more buckets is lacking, but for the first ones. */
+static bool grow(struct tenants *all) {
+    if (all->count < all->size) return true;
+    size_t size = all->size ? all->size * 2 : FIRST_BUCKETS;
+    struct tenant **buckets = calloc(size, sizeof(struct tenant *));
+    if (!buckets) return all->size > 0;
+    for (size_t i = 0; i < all->size; i++)
+        for (struct tenant *t = all->buckets[i], *next; t; t = next) {
+            next = t->next;
+            t->next = buckets[t->hash & (size - 1)];
+            buckets[t->hash & (size - 1)] = t;
+        }
+    free(all->buckets);
+    all->buckets = buckets;
+    all->size = size;
+    return true;
+}
+
+static struct tenant *add(struct core *core, struct slice name, uint64_t hash) {
+    struct tenants *all = &core->tenants;
+    struct tenant *t = grow(all) ? calloc(1, sizeof *t + name.n + 1) : NULL;
+    if (!t) return NULL;
+    memcpy(t->text, name.p, name.n);
+    t->name = (struct slice){t->text, name.n};
+    t->hash = hash;
+    t->config = core->config.tenant;
+    list_init(&t->idle);
+    t->next = all->buckets[hash & (all->size - 1)];
+    all->buckets[hash & (all->size - 1)] = t;
+    all->count++;
+    return t;
+}
+
+static void drop(struct tenants *all, struct tenant *t) {
+    struct tenant **at = &all->buckets[t->hash & (all->size - 1)];
+    while (*at != t) at = &(*at)->next;
+    *at = t->next;
+    list_del(&t->idle);
+    all->count--;
+    free(t);
+}
+
+/* Forgets those whose bucket is full again: two for each new one, so that they cannot pile up; and for want of
+   room the one that was here longest ago. */
+static void make_room(struct core *core) {
+    struct tenants *all = &core->tenants;
+    for (int i = 0; i < 2 && !list_empty(&all->idle); i++) {
+        struct tenant *t = CONTAINER_OF(all->idle.next, struct tenant, idle);
+        if (t->full_at > core->now && all->count < core->config.max_tenants) return;
+        drop(all, t);
+    }
+}
+
+static struct tenant *get(struct core *core, struct slice name) {
+    struct tenants *all = &core->tenants;
+    if (name.n == 0 || name.n > NAME_MOST) return &all->nobody;
+    uint64_t hash = hash_bytes(name, core->config.seed);
+    struct tenant *t = find(all, name, hash);
+    if (t) return t;
+    make_room(core);
+    t = all->count < core->config.max_tenants ? add(core, name, hash) : NULL;
+    return t ? t : &all->nobody;
+}
+
+struct tenant *core_tenant_enter(struct core *core, struct slice name) {
+    struct tenant *t = get(core, name);
+    t->requests++;
+    list_del(&t->idle);
+    return t;
+}
+
+void core_tenant_leave(struct core *core, struct tenant *t) {
+    if (--t->requests > 0 || t->configured) return;
+    if (t->full_at > core->now)
+        list_push_back(&core->tenants.idle, &t->idle);
+    else
+        drop(&core->tenants, t);
+}
+
+void core_tenant_defaults(struct core_tenant_config *c) {
+    *c = (struct core_tenant_config){.weight = 1};
+}
+
+int core_tenant_define(struct core *core, struct slice name, const struct core_tenant_config *config) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    if (name.n > NAME_MOST || config->weight == 0) return WEIR_EINVAL;
+    struct tenant *t = &core->tenants.nobody;
+    if (name.n) {
+        uint64_t hash = hash_bytes(name, core->config.seed);
+        t = find(&core->tenants, name, hash);
+        if (!t) t = add(core, name, hash);
+        if (!t) return WEIR_ENOMEM;
+    }
+    list_del(&t->idle);
+    t->configured = true;
+    t->config = *config;
+    return 0;
+}
+
+/* ---- rates ----
+   The generic cell rate algorithm (ITU-T I.371, virtual scheduling): a bucket that gets `rate` tokens an hour
+   and holds `burst` of them is one time, that at which it will be full. */
+
+static uint64_t token_us(const struct core_tenant_config *c) {
+    return HOUR_US / c->rate_per_h;
+}
+
+uint64_t core_tenant_wait(const struct tenant *t, uint64_t now) {
+    const struct core_tenant_config *c = &t->config;
+    if (c->rate_per_h == 0) return 0;
+    uint64_t burst = c->burst ? c->burst : 1, slack = (burst - 1) * token_us(c);
+    uint64_t full = t->full_at > now ? t->full_at - now : 0;
+    return full > slack ? full - slack : 0;
+}
+
+void core_tenant_take(struct tenant *t, uint64_t now) {
+    if (t->config.rate_per_h == 0) return;
+    t->full_at = (t->full_at > now ? t->full_at : now) + token_us(&t->config);
+}
+
+bool core_tenant_next(const struct core *core, struct core_tenant_cursor *cursor, struct core_tenant_view *ret) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    const struct tenants *all = &core->tenants;
+    const struct tenant *t = cursor->begun ? cursor->next : &all->nobody;
+    if (!cursor->begun) cursor->next = NULL;
+    cursor->begun = true;
+    while (!t && cursor->bucket < all->size) t = all->buckets[cursor->bucket++];
+    if (!t) return false;
+    cursor->next = t == &all->nobody ? NULL : t->next;
+    *ret = (struct core_tenant_view){.name = t->name,
+                                     .requests = t->requests,
+                                     .submitted = t->submitted,
+                                     .dispatched = t->dispatched,
+                                     .rejected_rate = t->rejected_rate,
+                                     .config = &t->config};
+    return true;
+}
