@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: processes that are stopped by pid, wrk, and the sections of docs/benchmarks.md."""
 import argparse
+import atexit
 import os
 import pathlib
 import platform
@@ -48,11 +49,12 @@ def connects(port):
 
 
 class Contestant:
-    """A set of processes that answer at a URL; stopped by pid."""
+    """A set of processes that answer at a URL; stopped by pid, at the latest when the benchmark ends."""
 
     def __init__(self, name):
         self.name, self.processes, self.dir = name, {}, tempfile.mkdtemp(prefix="weir-bench-")
         os.chmod(self.dir, 0o755)
+        atexit.register(self.stop)
 
     def start(self, role, *argv, **options):
         self.processes[role] = subprocess.Popen(argv, stderr=subprocess.DEVNULL, **options)
@@ -66,6 +68,7 @@ class Contestant:
         return ticks
 
     def stop(self):
+        atexit.unregister(self.stop)
         for process in reversed(list(self.processes.values())):
             process.send_signal(signal.SIGTERM)
         for process in self.processes.values():

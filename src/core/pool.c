@@ -188,10 +188,12 @@ static int find(struct core *core, struct service *s, const void *message, struc
     any->jobs++; /* so that making the other one does not drop it */
     err = pool_get(s, (struct slice){need, n}, &ret->pool);
     any->jobs--;
-    if (err != 0 || list_empty(&ret->pool->offers))
-        ret->pool = any; /* it was a wish only, and nobody can fulfil it */
-    else
+    bool worth_it = err == 0 && !list_empty(&ret->pool->offers) &&
+                    (c->prefer_us > 0 || core_ready_best(&ret->pool->ready));
+    if (worth_it)
         ret->later = any;
+    else
+        ret->pool = any; /* it was a wish only */
     return 0;
 }
 

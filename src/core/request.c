@@ -173,12 +173,12 @@ static uint64_t due(const struct request *r, uint64_t now) {
     const struct job *job = r->job;
     const struct core_service_config *c = &job->service->config;
     if (job->state != CORE_QUEUED) return due;
-    const uint64_t waits[] = {c->queue_time_us, c->shed_wait_us, job->place.later ? c->prefer_us : 0};
-    for (int i = 0; i < 3; i++) {
-        uint64_t end = core_time_add(job->queued_at, waits[i]);
-        bool passed = i == 1 && end <= now; /* looked at when it was due, and later when its turn comes */
-        if (waits[i] && !passed && end < due) due = end;
-    }
+    uint64_t queue_time = core_time_add(job->queued_at, c->queue_time_us);
+    uint64_t shed = core_time_add(job->queued_at, c->shed_wait_us);
+    uint64_t prefer = core_time_add(job->queued_at, c->prefer_us);
+    if (c->queue_time_us && queue_time < due) due = queue_time;
+    if (c->shed_wait_us && shed > now && shed < due) due = shed; /* later it is looked at when its turn comes */
+    if (job->place.later && prefer < due) due = prefer;
     return due;
 }
 

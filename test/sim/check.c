@@ -24,31 +24,62 @@ static uint64_t class_of(const struct model *m, const struct mrequest *r) {
     return up < r->priority ? r->priority - up : 0;
 }
 
-/* Nobody of its service had the right to go first. */
-static void check_turn(struct model *m, const struct mrequest *r) {
-    const struct mrequest *heads[CORE_PRIORITIES] = {0};
+/* Which of two of one lane goes first when the cheapest does? */
+static bool cheaper(const struct mrequest *a, const struct mrequest *b) {
+    uint64_t x = a->cost ? a->cost : UINT64_MAX, y = b->cost ? b->cost : UINT64_MAX;
+    if (a->position < 0 || b->position < 0 || x == y) return a->position < b->position;
+    return x < y;
+}
+
+/* Those who wait in one pool, by class and tenant: who is next in each lane. False: not known. */
+static bool find_heads(struct model *m, const struct mrequest *r,
+                       const struct mrequest *heads[CORE_PRIORITIES][TENANTS]) {
+    const struct core_service_config *c = &m->services[r->service].config;
+    const struct mrequest *first[CORE_PRIORITIES][TENANTS] = {0};
     FOR_REQUESTS(m, q) {
-        if (q->place != WAITING || q->service != r->service) continue;
-        if (q->unordered) return;
-        const struct mrequest **head = &heads[q->priority];
-        if (!*head || q->position < (*head)->position) *head = q;
+        if (q->place != WAITING || q->service != r->service || q->need != r->need || q->wish != r->wish) continue;
+        if (q->unordered) return false;
+        const struct mrequest **f = &first[q->priority][q->tenant], **h = &heads[q->priority][q->tenant];
+        if (!*f || q->position < (*f)->position) *f = q;
+        if (!*h || (c->shortest_first ? cheaper(q, *h) : q->position < (*h)->position)) *h = q;
     }
-    if (heads[r->priority] != r) {
-        model_violated(m, ORDER, "request %llu was not the first of its class", NUMBER(r->id));
+    for (int p = 0; p < CORE_PRIORITIES; p++)
+        for (int t = 0; t < TENANTS; t++)
+            if (first[p][t] && c->age_us && m->now - first[p][t]->queued_at >= c->age_us)
+                heads[p][t] = first[p][t];
+    return true;
+}
+
+/* Nobody of its pool had the right to go first: in its lane, and in each other class at least one lane's. */
+static void check_turn(struct model *m, const struct mrequest *r) {
+    const struct mrequest *heads[CORE_PRIORITIES][TENANTS] = {0};
+    if (!find_heads(m, r, heads)) return;
+    if (heads[r->priority][r->tenant] != r) {
+        model_violated(m, ORDER, "request %llu was not the first of its lane", NUMBER(r->id));
         return;
     }
-    for (int p = 0; p < CORE_PRIORITIES; p++) {
-        if (!heads[p] || heads[p] == r) continue;
-        uint64_t a = class_of(m, heads[p]), b = class_of(m, r);
-        if (a < b || (a == b && heads[p]->queued_at < r->queued_at))
-            model_violated(m, ORDER, "request %llu had to wait for %llu", NUMBER(r->id),
-                           NUMBER(heads[p]->id));
+    for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
+        const struct mrequest *waited = NULL;
+        bool fine = p == r->priority;
+        for (int t = 0; t < TENANTS; t++) {
+            const struct mrequest *h = heads[p][t];
+            if (!h) continue;
+            uint64_t a = class_of(m, h), b = class_of(m, r);
+            if (a < b || (a == b && h->queued_at < r->queued_at))
+                waited = h;
+            else
+                fine = true;
+        }
+        if (waited && !fine)
+            model_violated(m, ORDER, "request %llu had to wait for %llu", NUMBER(waited->id), NUMBER(r->id));
     }
+    share_served(m, r);
 }
 
 static void check_worker_choice(struct model *m, const struct mrequest *r, const struct mworker *chosen) {
+    if (m->choosing || r->wish_unknown) return;
     FOR_WORKERS(m, w) {
-        if (w->offers >> r->service & 1 && model_has_room(w) && w->busy < chosen->busy)
+        if (model_eligible(w, r) && model_has_room(w) && w->busy < chosen->busy)
             model_violated(m, ORDER, "worker %llu runs less than %llu", NUMBER(w->id), NUMBER(chosen->id));
     }
 }
@@ -62,6 +93,17 @@ static void check_job_id(struct model *m, const struct core_action *a) {
             model_violated(m, RUN_ONCE, "the id of job %llu is used again", NUMBER(a->job));
 }
 
+/* It came back too late for what it wishes for: from when on it goes to any is not known to the millisecond. */
+static void settle_late(struct model *m, struct mrequest *r, const struct mworker *w) {
+    if (!r->wish || !r->returned_at || r->queued_at + m->services[r->service].config.prefer_us > m->now) return;
+    if (w->labels >> r->wish & 1)
+        r->wish_unknown = true;
+    else
+        r->wish = 0;
+    r->unordered = true;
+    m->share_epoch++;
+}
+
 static void on_send(struct model *m, const struct core_action *a) {
     struct mrequest *r = request_of(m, a);
     struct mworker *w = a->port;
@@ -72,8 +114,10 @@ static void on_send(struct model *m, const struct core_action *a) {
         return;
     }
     check_job_id(m, a);
+    settle_late(m, r, w);
     const struct mservice *s = &m->services[r->service];
-    if (!(w->offers >> r->service & 1)) model_violated(m, CONTRACT, "the worker does not offer %s", s->name);
+    if (!model_eligible(w, r) && !m->relabelled)
+        model_violated(m, CONTRACT, "worker %llu cannot or should not run what %s needs", NUMBER(w->id), s->name);
     if (!model_batched(m)) {
         if (!model_has_room(w)) model_violated(m, CONTRACT, "worker %llu has no room", NUMBER(w->id));
         if (model_batched(m) && m->gone_since &&
@@ -82,6 +126,7 @@ static void on_send(struct model *m, const struct core_action *a) {
             r->returned_at = m->now;
         }
         if (model_overdue(m, r)) model_violated(m, IN_TIME, "sent after its queue time");
+        if (model_may_shed(m, r, true)) model_violated(m, IN_TIME, "sent although its service is overloaded");
         check_turn(m, r);
         if (m->arrival == r) check_worker_choice(m, r, w);
     }
@@ -124,9 +169,17 @@ static void on_fail(struct model *m, const struct core_action *a) {
     uint64_t queue_time = m->services[r->service].config.queue_time_us;
     if (r->place == FAILING && error == WEIR_EQUEUETIME && r->maybe_overdue) {
         r->error = error;
+    } else if (r->place == FAILING && error == WEIR_EQUEUETIME && r->error == WEIR_EDEADLINE &&
+               m->services[r->service].config.shed_wait_us) {
+        r->error = error; /* both at the same time */
+        m->uncertain = true;
     } else if (r->place == WAITING && error == WEIR_EQUEUETIME && queue_time &&
                r->queued_at + queue_time <= m->now) {
+        m->uncertain |= m->services[r->service].config.shed_wait_us != 0; /* which of the two it was */
         m->want.rejected_queue_time++;
+        model_expect_fail(m, r, error, 0);
+    } else if (r->place == WAITING && error == WEIR_EQUEUETIME && model_may_shed(m, r, false)) {
+        m->want.rejected_overload++;
         model_expect_fail(m, r, error, 0);
     } else if (r->place == WAITING && error == WEIR_ENOMEM && r->may_lack_memory) {
         model_expect_fail(m, r, error, 0);
@@ -209,7 +262,7 @@ static void check_requests(struct model *m, struct sums *sums) {
             model_violated(m, IN_TIME, "request %llu outlives its queue time", NUMBER(r->id));
         r->may_lack_memory = r->maybe_overdue = false;
         if (r->place != WAITING) continue;
-        if (model_batched(m)) r->unordered = true;
+        if (model_batched(m)) r->unordered = r->wish_unknown = true;
         sums->services[r->service].queued++;
         sums->services[r->service].bytes += r->bytes;
         sums->services[r->service].fresh += !r->returned;
@@ -230,6 +283,15 @@ static void check_leases(struct model *m, struct sums *sums) {
     }
 }
 
+static void check_idle(struct model *m, const struct mworker *w) {
+    FOR_REQUESTS(m, r) {
+        bool wished = r->wish == 0 || w->labels >> r->wish & 1;
+        if (r->place == WAITING && model_eligible(w, r) && wished)
+            model_violated(m, NO_IDLE_SLOT, "request %llu waits, and worker %llu is idle", NUMBER(r->id),
+                           NUMBER(w->id));
+    }
+}
+
 static void check_workers(struct model *m, struct sums *sums) {
     FOR_WORKERS(m, w) {
         unsigned slots = w->draining ? 0 : w->slots;
@@ -239,10 +301,8 @@ static void check_workers(struct model *m, struct sums *sums) {
             if (!(w->offers >> s & 1)) continue;
             sums->services[s].workers++;
             sums->services[s].slots += slots;
-            if (sums->services[s].queued && model_has_room(w))
-                model_violated(m, NO_IDLE_SLOT, "%s has jobs waiting, and worker %llu is idle",
-                               m->services[s].name, NUMBER(w->id));
         }
+        if (model_has_room(w)) check_idle(m, w);
     }
 }
 
@@ -286,6 +346,7 @@ static void check_stats(struct model *m, const struct sums *sums) {
     if (m->uncertain) { /* start anew from what the core says */
         m->want.failed = got.failed;
         m->want.rejected_queue_time = got.rejected_queue_time;
+        m->want.rejected_overload = got.rejected_overload;
         m->want.rejected_deadline = got.rejected_deadline;
         for (int c = 0; c < CORE_CAUSES; c++) {
             m->want.cancelled[0][c] = 0;
@@ -394,7 +455,12 @@ void model_check(struct model *m, bool deep) {
     check_workers(m, &sums);
     check_bounds(m, &sums);
     if (deep || m->uncertain) check_deep(m, &sums);
+    if (model_batched(m)) {
+        m->share_epoch++;
+        for (int s = 0; s < SERVICES; s++) m->services[s].busy_unsure = true;
+    }
     m->calls = 0;
+    m->relabelled = false;
     m->gone_since = false;
     m->arrival = NULL;
 }

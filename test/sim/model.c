@@ -53,9 +53,22 @@ bool model_has_room(const struct mworker *w) {
     return w->busy < w->slots && !w->draining && !w->gate_until;
 }
 
-static bool room_for(struct model *m, unsigned service) {
+static bool fulfils(const struct mworker *w, unsigned label) {
+    return label == 0 || w->labels >> label & 1;
+}
+
+static bool may_run(const struct mworker *w, unsigned service, unsigned need) {
+    return w->offers >> service & 1 && fulfils(w, need);
+}
+
+bool model_eligible(const struct mworker *w, const struct mrequest *r) {
+    return may_run(w, r->service, r->need) && (fulfils(w, r->wish) || r->wish_unknown);
+}
+
+/* Is there a worker with room for it, whatever it wishes? */
+static bool room_for(struct model *m, unsigned service, unsigned need) {
     FOR_WORKERS(m, w) {
-        if (model_has_room(w) && w->offers >> service & 1) return true;
+        if (model_has_room(w) && may_run(w, service, need)) return true;
     }
     return false;
 }
@@ -69,6 +82,13 @@ static uint64_t ms_floor(uint64_t us) {
 bool model_overdue(const struct model *m, const struct mrequest *r) {
     uint64_t queue_time = m->services[r->service].config.queue_time_us, ms = ms_floor(m->now);
     return r->place == WAITING && queue_time && r->queued_at + queue_time <= ms && r->returned_at < ms;
+}
+
+bool model_may_shed(const struct model *m, const struct mrequest *r, bool certain) {
+    const struct mservice *s = &m->services[r->service];
+    const struct core_service_config *c = &s->config;
+    if (!c->shed_wait_us || m->now - r->queued_at <= c->shed_wait_us) return false;
+    return s->busy_unsure ? !certain : m->now - s->busy_since > c->shed_after_us;
 }
 
 static struct mworker *worker_of(struct model *m, uint64_t id) {
@@ -87,16 +107,6 @@ static struct mlease *lease_of(struct model *m, uint64_t worker, uint64_t job) {
     return NULL;
 }
 
-static struct token *token_new(struct model *m) {
-    for (struct token *t = m->tokens; t < m->tokens + TOKENS; t++) {
-        if (t->in_core) continue;
-        t->in_core = true;
-        return t;
-    }
-    model_violated(m, NOTHING_GROWS, "messages are not released");
-    return NULL;
-}
-
 static void release(void *ctx, void *message) {
     struct token *t = message;
     if (!t->in_core) model_violated(ctx, NOTHING_GROWS, "a message was released twice");
@@ -110,6 +120,38 @@ static bool replayable(void *ctx, const void *message) {
     }
     model_violated(m, CONTRACT, "asked about a message of no request");
     return false;
+}
+
+static struct slice value(void *ctx, const void *message, enum core_value kind, struct slice name) {
+    const struct token *t = message;
+    if (kind != CORE_VALUE_HEADER || !t->in_core) model_violated(ctx, CONTRACT, "asked for what nobody named");
+    return slice_of(slice_eq(name, SLICE("must")) ? t->must : t->may);
+}
+
+static size_t choose(void *ctx, struct slice service, const void *message, const struct core_candidate *workers,
+                     size_t n) {
+    struct model *m = ctx;
+    int s = model_service(m, service);
+    if (!((const struct token *)message)->in_core || n < 2 || n > CORE_CANDIDATES || s < 0)
+        model_violated(m, CONTRACT, "asked to choose among %zu", n);
+    for (size_t i = 0; i < n; i++) {
+        bool found = false;
+        FOR_WORKERS(m, w) found |= w->id == workers[i].worker && w->offers >> s & 1;
+        if (!found) model_violated(m, CONTRACT, "asked to choose worker %llu", NUMBER(workers[i].worker));
+    }
+    return (size_t)(++m->chosen % (n + 1));
+}
+
+static struct token *token_new(struct model *m, unsigned need, unsigned wish) {
+    for (struct token *t = m->tokens; t < m->tokens + TOKENS; t++) {
+        if (t->in_core) continue;
+        *t = (struct token){.in_core = true};
+        if (need) t->must[0] = (char)('0' + need);
+        if (wish) t->may[0] = (char)('0' + wish);
+        return t;
+    }
+    model_violated(m, NOTHING_GROWS, "messages are not released");
+    return NULL;
 }
 
 void model_lease_end(struct model *m, struct mlease *l) {
@@ -143,13 +185,78 @@ void model_expect_fail(struct model *m, struct mrequest *r, int error, unsigned 
     m->want.failed++;
 }
 
+/* It waits among those of its service, class and tenant, which may make their turns begin. waited: it has been
+   queued already, elsewhere. */
+static void join_lane(struct model *m, struct mrequest *r, bool head, bool waited) {
+    bool first = true, busy = false, surely_busy = false;
+    FOR_REQUESTS(m, q) {
+        if (q == r || q->place != WAITING || q->service != r->service) continue;
+        busy = true;
+        surely_busy |= !model_may_shed(m, q, false);
+        first &= q->need != r->need || q->wish != r->wish || q->priority != r->priority || q->tenant != r->tenant;
+    }
+    struct mservice *s = &m->services[r->service];
+    if (!busy && !waited) {
+        s->busy_since = m->now;
+        s->busy_unsure = false;
+    }
+    s->busy_unsure |= model_batched(m) || busy != surely_busy;
+    if (model_batched(m) || m->lacking)
+        m->share_epoch++;
+    else if (first || head)
+        share_begin(m, r, head);
+}
+
 static void wait_again(struct model *m, struct mrequest *r, bool head) {
     r->place = WAITING;
     r->position = head ? --m->first_position : ++m->last_position;
-    r->unordered = false;
+    r->unordered = m->lacking; /* without memory it may stand among others */
     r->returned = head;
     r->returned_at = head ? m->now : 0;
     r->lease = NULL;
+    join_lane(m, r, head, false);
+}
+
+/* Its service has rules for workers: what they say of it, when it is queued there for the first time. */
+static void set_wishes(struct model *m, struct mrequest *r, unsigned need, unsigned wish) {
+    const struct core_service_config *c = &m->services[r->service].config;
+    r->need = c->require.n ? need : 0;
+    r->wish = r->wish_unknown = 0;
+    if (!c->prefer.n || !wish) return;
+    bool anybody = false, free = false;
+    FOR_WORKERS(m, w) {
+        if (!may_run(w, r->service, r->need) || !fulfils(w, wish)) continue;
+        anybody = true;
+        free |= model_has_room(w);
+    }
+    r->wish = anybody && (c->prefer_us || free || model_batched(m)) ? wish : 0;
+    r->wish_unknown = r->wish && (m->lacking || model_batched(m));
+}
+
+static bool settles(const struct model *m, const struct mrequest *r) {
+    uint64_t end = r->queued_at + m->services[r->service].config.prefer_us, ms = ms_floor(m->now);
+    return r->place == WAITING && r->wish && end <= ms && r->returned_at < ms;
+}
+
+/* Those who have waited long enough for whom they wish for go among those who wish for nobody. When there are several,
+   their order is not known. */
+static void settle_for_any(struct model *m) {
+    unsigned n = 0;
+    FOR_REQUESTS(m, r) n += settles(m, r);
+    if (n > 1 || (n && model_batched(m))) m->share_epoch++;
+    FOR_REQUESTS(m, r) {
+        if (!settles(m, r)) continue;
+        if (model_batched(m)) { /* unless it was handed out before */
+            r->wish_unknown = r->unordered = true;
+            continue;
+        }
+        r->wish = 0;
+        r->wish_unknown = false;
+        r->position = ++m->last_position;
+        r->unordered |= n > 1;
+        join_lane(m, r, false, true);
+    }
+    m->calls += n > 0; /* what is handed out by that is a call's worth of its own */
 }
 
 /* The core has let a deadline pass. */
@@ -164,6 +271,7 @@ static void time_out(struct model *m, struct mrequest *r) {
 static void begin(struct model *m, uint64_t now) {
     if (now > m->now) m->now = now;
     m->calls++;
+    m->relabelled &= model_batched(m);
     m->arrival = NULL;
     FOR_WORKERS(m, w) {
         if (!w->gate_until || w->gate_until > m->now) continue;
@@ -178,9 +286,11 @@ static void begin(struct model *m, uint64_t now) {
             time_out(m, r);
         } else if (overdue && !model_batched(m)) {
             m->want.rejected_queue_time++;
+            m->uncertain |= m->services[r->service].config.shed_wait_us != 0; /* or was it overloaded before? */
             model_expect_fail(m, r, WEIR_EQUEUETIME, 0);
         }
     }
+    settle_for_any(m);
 }
 
 /* ---- beginning and end ---- */
@@ -189,6 +299,8 @@ bool model_begin(struct model *m, const struct core_config *config, uint64_t now
     m->config = *config;
     m->config.release = release;
     m->config.replayable = replayable;
+    m->config.value = value;
+    m->config.choose = m->choosing ? choose : NULL;
     m->config.ctx = m;
     m->now = now;
     m->core = core_new(&m->config, now);
@@ -212,12 +324,12 @@ static unsigned known_services(const struct model *m) {
 }
 
 /* Would the queue take it? With free slots unknown (batched) only the answer "full" can be wrong. */
-static bool is_full(struct model *m, unsigned service, size_t bytes) {
+static bool is_full(struct model *m, unsigned service, size_t bytes, bool surely) {
     const struct core_service_config *c = &m->services[service].config;
     size_t here = 0, all = 0;
     uint64_t here_bytes = bytes, all_bytes = bytes;
     FOR_REQUESTS(m, r) {
-        if (r->place != WAITING) continue;
+        if (r->place != WAITING || (surely && model_may_shed(m, r, false))) continue;
         all++;
         all_bytes += r->bytes;
         if (r->service != service) continue;
@@ -228,14 +340,35 @@ static bool is_full(struct model *m, unsigned service, size_t bytes) {
            all_bytes > m->config.max_queued_bytes;
 }
 
-static void compare_full(struct model *m, int err, unsigned service, size_t bytes) {
-    bool full = is_full(m, service, bytes);
-    if (err == WEIR_EFULL && !full) model_violated(m, BOUNDS, "refused as full, but it is not");
+static void compare_full(struct model *m, int err, unsigned service, unsigned need, size_t bytes) {
+    bool full = is_full(m, service, bytes, true);
+    if (err == WEIR_EFULL && !is_full(m, service, bytes, false)) model_violated(m, BOUNDS, "refused as full, but it is not");
     if (model_batched(m)) return;
-    bool room = room_for(m, service);
-    if (err == WEIR_EFULL && room) model_violated(m, BOUNDS, "refused as full, with a free slot");
+    bool room = room_for(m, service, m->services[service].config.require.n ? need : 0);
+    bool wishes = m->services[service].config.prefer.n; /* a free slot that it does not wish for does not count */
+    if (err == WEIR_EFULL && room && !wishes) model_violated(m, BOUNDS, "refused as full, with a free slot");
     if (err == 0 && full && !room)
         model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
+}
+
+static uint64_t token_us(const struct mtenant *t) {
+    return UINT64_C(3600000000) / t->config.rate_per_h;
+}
+
+/* How long until the tenant may come again. */
+static uint64_t bucket_wait(const struct mtenant *t, uint64_t now) {
+    if (!t->config.rate_per_h) return 0;
+    uint64_t full = t->full_at > now ? t->full_at - now : 0, room = (t->config.burst - 1) * token_us(t);
+    return full > room ? full - room : 0;
+}
+
+static const char *const tenant_names[TENANTS] = {"", "one", "two", "three"};
+
+static unsigned allowed_priority(const struct model *m, const struct marrival *a, int s) {
+    unsigned p = a->priority, tenant = m->tenants[a->tenant].config.best_priority;
+    unsigned service = m->services[s].config.best_priority;
+    p = p < tenant ? tenant : p;
+    return p < service ? service : p;
 }
 
 static void compare_submit(struct model *m, const struct marrival *a, int s, int err) {
@@ -243,9 +376,10 @@ static void compare_submit(struct model *m, const struct marrival *a, int s, int
                : s < 0 || !m->services[s].known       ? WEIR_ENOSERVICE
                : a->deadline && a->deadline <= m->now ? WEIR_EDEADLINE
                                                       : 0;
+    if (want == 0 && bucket_wait(&m->tenants[a->tenant], m->now) > 0) want = WEIR_ERATE;
     if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
     if (want == 0 && (err == 0 || err == WEIR_EFULL)) {
-        compare_full(m, err, (unsigned)s, a->bytes);
+        compare_full(m, err, (unsigned)s, a->need, a->bytes);
         return;
     }
     if (err != want) model_violated(m, CONTRACT, "submit said %s", model_error(err));
@@ -255,18 +389,21 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     begin(m, now);
     struct mrequest *r = m->requests;
     while (r->place != NOWHERE) r++;
-    struct token *t = token_new(m);
+    struct token *t = token_new(m, a->need, a->wish);
     struct core_request request = {.requester = &r->requester,
                                    .message = t,
                                    .bytes = a->bytes,
                                    .service = slice_of(a->service),
+                                   .tenant = slice_of(tenant_names[a->tenant]),
                                    .deadline = a->deadline,
+                                   .cost = a->cost,
                                    .priority = a->priority,
                                    .idempotent = a->idempotent};
     struct failure why = {0};
     uint64_t id = 0;
     int s = model_service(m, request.service), err = core_submit(m->core, now, &request, &id, &why);
-    model_say(m, "%llu submit %s p%u%s%s -> %llu %s", NUMBER(m->now), a->service, a->priority,
+    model_say(m, "%llu submit %s p%u t%u must %u may %u%s%s -> %llu %s", NUMBER(m->now), a->service, a->priority,
+              a->tenant, a->need, a->wish,
               a->idempotent ? " idempotent" : "", a->deadline ? " deadline" : "", NUMBER(id),
               model_error(err));
     compare_submit(m, a, s, err);
@@ -277,17 +414,27 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
         m->want.rejected_no_service += err == WEIR_ENOSERVICE;
         m->want.rejected_deadline += err == WEIR_EDEADLINE;
         m->want.rejected_full += err == WEIR_EFULL;
+        m->want.rejected_rate += err == WEIR_ERATE;
+        uint64_t wait = bucket_wait(&m->tenants[a->tenant], m->now);
+        if (err == WEIR_ERATE && why.retry_after_s != (wait + 999999) / 1000000)
+            model_violated(m, CONTRACT, "Retry-After %u", why.retry_after_s);
         return;
     }
+    struct mtenant *tenant = &m->tenants[a->tenant];
+    if (tenant->config.rate_per_h)
+        tenant->full_at = (tenant->full_at > m->now ? tenant->full_at : m->now) + token_us(tenant);
     *r = (struct mrequest){.id = id,
                            .service = (unsigned)s,
-                           .priority = a->priority,
+                           .tenant = a->tenant,
+                           .cost = a->cost,
+                           .priority = allowed_priority(m, a, s),
                            .deadline = a->deadline,
                            .queued_at = m->now,
                            .bytes = a->bytes,
                            .idempotent = a->idempotent,
                            .replayable = a->replayable,
                            .token = t};
+    set_wishes(m, r, a->need, a->wish);
     wait_again(m, r, false);
     m->live++;
     m->want.submitted++;
@@ -300,6 +447,7 @@ void model_cancel(struct model *m, uint64_t now, uint64_t request) {
     core_cancel(m->core, now, request, CORE_CLIENT_GONE);
     FOR_REQUESTS(m, r) {
         if (r->id != request) continue;
+        m->uncertain |= r->place == WAITING && model_may_shed(m, r, false); /* it may have failed before */
         if (r->place == WAITING || r->place == AT_WORK || r->place == REPLYING)
             m->want.cancelled[0][CORE_CLIENT_GONE]++;
         if (r->lease) expect_cancel(r, CORE_CLIENT_GONE);
@@ -317,30 +465,64 @@ void model_define(struct model *m, unsigned service, const struct core_service_c
     if (err != 0) return;
     m->services[service].known = true;
     m->services[service].config = *config;
-    FOR_REQUESTS(m, r) { /* a lower bound holds for what comes */
-        if (r->service == service) r->returned = true;
+    FOR_REQUESTS(m, r) { /* a lower bound holds for what comes, another order too */
+        if (r->service == service) r->returned = r->unordered = true;
     }
+}
+
+void model_tenant(struct model *m, unsigned tenant, const struct core_tenant_config *config) {
+    int err = core_tenant_define(m->core, slice_of(tenant_names[tenant]), config);
+    if (err == WEIR_ENOMEM && m->lacking) return;
+    if (err != 0) model_violated(m, CONTRACT, "tenant said %s", model_error(err));
+    m->tenants[tenant].config = *config;
+    m->share_epoch++;
 }
 
 /* ---- workers ---- */
 
-void model_attach(struct model *m, uint64_t now) {
+static const char *labels_text(unsigned labels, char text[static 16]) {
+    size_t n = 0;
+    for (unsigned l = 1; l <= LABELS; l++)
+        if (labels >> l & 1) n += (size_t)snprintf(text + n, 16 - n, "%sl=%u", n ? "," : "", l);
+    text[n] = 0;
+    return text;
+}
+
+void model_attach(struct model *m, uint64_t now, unsigned labels) {
     begin(m, now);
+    char text[16];
     struct mworker *w = m->workers;
     while (w->id) w++;
     struct core_worker worker = {
-        .port = w, .id = SLICE("w"), .labels = SLICE("k=v"), .transport = SLICE("sim")};
+        .port = w, .id = SLICE("w"), .labels = slice_of(labels_text(labels, text)), .transport = SLICE("sim")};
     uint64_t id = 0;
     int err = core_worker_attach(m->core, now, &worker, &id);
-    model_say(m, "%llu attach -> %llu %s", NUMBER(m->now), NUMBER(id), model_error(err));
+    model_say(m, "%llu attach %s -> %llu %s", NUMBER(m->now), text, NUMBER(id), model_error(err));
     unsigned count = 0;
     FOR_WORKERS(m, other) count++;
     int want = m->draining ? WEIR_EDRAINING : count >= m->config.max_workers ? WEIR_ETOOMANY : 0;
     if (err == WEIR_ENOMEM && want == 0 && m->lacking) return;
     if (err != want) model_violated(m, CONTRACT, "attach said %s", model_error(err));
     if (err != 0) return;
-    *w = (struct mworker){.id = id};
+    *w = (struct mworker){.id = id, .labels = labels};
     m->want.workers_attached++;
+}
+
+static void forget_worker(struct model *m, struct mworker *w);
+
+void model_relabel(struct model *m, uint64_t now, struct mworker *w, unsigned labels) {
+    begin(m, now);
+    char text[16];
+    int err = core_worker_labels(m->core, now, w->id, slice_of(labels_text(labels, text)));
+    model_say(m, "%llu labels %llu %s -> %s", NUMBER(m->now), NUMBER(w->id), text, model_error(err));
+    if (err == WEIR_ENOMEM && m->lacking) { /* it may have taken them on, and not be asked for all it could do */
+        core_worker_gone(m->core, now, w->id);
+        forget_worker(m, w);
+        return;
+    }
+    if (err != 0) model_violated(m, CONTRACT, "labels said %s", model_error(err));
+    m->relabelled |= model_batched(m);
+    w->labels = labels;
 }
 
 void model_offer(struct model *m, uint64_t now, struct mworker *w, unsigned service) {
@@ -400,12 +582,7 @@ static void lose(struct model *m, struct mlease *l) {
     }
 }
 
-void model_gone(struct model *m, uint64_t now, uint64_t worker) {
-    begin(m, now);
-    model_say(m, "%llu gone %llu", NUMBER(m->now), NUMBER(worker));
-    core_worker_gone(m->core, now, worker);
-    struct mworker *w = worker_of(m, worker);
-    if (!w) return;
+static void forget_worker(struct model *m, struct mworker *w) {
     m->gone_since = true;
     for (;;) {
         struct mlease *newest = NULL;
@@ -417,6 +594,14 @@ void model_gone(struct model *m, uint64_t now, uint64_t worker) {
     }
     m->want.workers_gone++;
     *w = (struct mworker){0};
+}
+
+void model_gone(struct model *m, uint64_t now, uint64_t worker) {
+    begin(m, now);
+    model_say(m, "%llu gone %llu", NUMBER(m->now), NUMBER(worker));
+    core_worker_gone(m->core, now, worker);
+    struct mworker *w = worker_of(m, worker);
+    if (w) forget_worker(m, w);
 }
 
 /* ---- what workers say of jobs ---- */
@@ -459,23 +644,24 @@ void model_done(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
     model_request_end(r, m);
 }
 
-static void compare_forward(struct model *m, const struct mrequest *r, int s, size_t bytes, int err) {
+static void compare_forward(struct model *m, const struct mrequest *r, int s, const struct mforward *f, int err) {
     int want = r->hop >= m->config.max_hops     ? WEIR_EHOPS
                : s < 0 || !m->services[s].known ? WEIR_ENOSERVICE
                                                 : 0;
     if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
     if (want == 0 && (err == 0 || err == WEIR_EFULL))
-        compare_full(m, err, (unsigned)s, bytes);
+        compare_full(m, err, (unsigned)s, f->need, f->bytes);
     else if (err != want)
         model_violated(m, want == WEIR_EHOPS ? LIMITS : CONTRACT, "forward said %s", model_error(err));
 }
 
-void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service,
-                   size_t bytes, bool can_replay) {
+void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const struct mforward *f) {
     begin(m, now);
-    struct token *t = token_new(m);
-    int err = core_job_forward(m->core, now, worker, job, &(struct core_hop){slice_of(service), t, bytes, 0});
-    model_say(m, "%llu forward %llu %llu %s -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), service,
+    const char *service = f->service;
+    struct token *t = token_new(m, f->need, f->wish);
+    int err = core_job_forward(m->core, now, worker, job, &(struct core_hop){slice_of(service), t, f->bytes, f->cost});
+    model_say(m, "%llu forward %llu %llu %s must %u may %u -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job),
+              service, f->need, f->wish,
               model_error(err));
     if (err != 0) t->in_core = false;
     struct mlease *l = lease_of(m, worker, job);
@@ -486,7 +672,7 @@ void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job,
         return;
     }
     int s = model_service(m, slice_of(service));
-    compare_forward(m, r, s, bytes, err);
+    compare_forward(m, r, s, f, err);
     part(r);
     if (err != 0) {
         m->want.rejected_hops += err == WEIR_EHOPS;
@@ -502,9 +688,11 @@ void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job,
     r->attempts = 0;
     r->given = false;
     r->token = t;
-    r->bytes = bytes;
-    r->replayable = can_replay;
+    r->bytes = f->bytes;
+    r->replayable = f->replayable;
+    r->cost = f->cost ? f->cost : r->cost;
     r->queued_at = m->now;
+    set_wishes(m, r, f->need, f->wish);
     wait_again(m, r, false);
 }
 
@@ -587,6 +775,7 @@ void model_drain_over(struct model *m, uint64_t now) {
     m->draining = true;
     FOR_REQUESTS(m, r) {
         if (r->place == FAILING) continue;
+        m->uncertain |= r->place == WAITING && model_may_shed(m, r, false);
         bool replying = r->place == REPLYING;
         m->want.cancelled[0][CORE_DRAIN_OVER]++;
         if (r->lease) expect_cancel(r, CORE_DRAIN_OVER);

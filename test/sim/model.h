@@ -20,7 +20,10 @@ enum {
     LEASES = WORKERS * SLOTS * 2,
     REQUESTS = 640,
     TOKENS = REQUESTS * 2,
-    PAST = 256
+    PAST = 256,
+    TENANTS = 4, /* number 0: the requests that name none */
+    LABELS = 4,  /* of one name, "l"; a message asks for number 0 (none) to LABELS */
+    KEYS = SERVICES * (LABELS + 1) * (LABELS + 1) * CORE_PRIORITIES
 };
 
 /* Numbers of the list in the design of the core. */
@@ -28,6 +31,7 @@ enum invariant {
     ONE_END = 1,       /* every request has exactly one end */
     RUN_ONCE = 2,      /* no job at two workers, no two attempts at once */
     NO_IDLE_SLOT = 3,  /* no free slot while an eligible job waits */
+    FAIR = 4,          /* tenants' shares within one turn of each other */
     NOTHING_GROWS = 6, /* what is gone leaves nothing behind */
     LIMITS = 7,        /* hops, attempts */
     BOUNDS = 8,        /* of queues */
@@ -47,14 +51,17 @@ enum place {
 
 struct token {
     bool in_core;
+    char must[2], may[2]; /* the values of the headers that choose workers; "" for none */
 };
 
 struct mrequest {
     struct requester requester; /* first */
     enum place place;
     uint64_t id;
-    unsigned service, priority, hop, attempts;
-    uint64_t deadline, queued_at, returned_at;
+    unsigned service, priority, hop, attempts, tenant;
+    uint64_t deadline, queued_at, returned_at, cost;
+    unsigned need, wish; /* labels: must have, and waits for; 0: none (any more) */
+    bool wish_unknown;   /* it may have been put where the wish does not count */
     size_t bytes;
     bool idempotent, replayable, given;
     bool returned;    /* came back to the queue: no bound holds it off */
@@ -81,7 +88,7 @@ struct mlease {
 
 struct mworker {
     uint64_t id; /* 0: not in use */
-    unsigned slots, busy, offers;
+    unsigned slots, busy, offers, labels; /* bits */
     bool draining;
     uint64_t gate_until;
     bool silent; /* the schedule's: says nothing any more */
@@ -91,6 +98,19 @@ struct mservice {
     char name[8];
     bool known;
     struct core_service_config config;
+    uint64_t busy_since; /* its queue has not been empty */
+    bool busy_unsure;
+};
+
+struct mtenant {
+    struct core_tenant_config config;
+    uint64_t full_at; /* its token bucket */
+};
+
+/* What the tenants that wait in one class of one pool have had since they began to wait there together. */
+struct mshare {
+    uint64_t epoch, served[TENANTS], since[TENANTS][TENANTS];
+    unsigned refunds[TENANTS]; /* jobs that came back to the front since the tenant began to wait */
 };
 
 /* A job that is over, for late messages. */
@@ -105,8 +125,14 @@ struct model {
     bool draining, lacking, verbose;
     unsigned calls;  /* since model_act */
     bool gone_since; /* a worker went away since model_act */
+    bool relabelled; /* in one of several calls: by which labels it was chosen is not known */
     bool uncertain;  /* so the counters of ends cannot be told this time */
+    bool choosing; /* which worker is chosen is up to us */
+    uint64_t chosen;
     struct mservice services[SERVICES];
+    struct mtenant tenants[TENANTS];
+    struct mshare shares[KEYS];
+    uint64_t share_epoch; /* a share of an older one means nothing */
     struct mworker workers[WORKERS];
     struct mlease leases[LEASES];
     struct mrequest requests[REQUESTS];
@@ -130,14 +156,16 @@ void model_end(struct model *m);
 struct marrival {
     const char *service; /* one of ours or any other name */
     bool idempotent, replayable;
-    unsigned priority;
-    uint64_t deadline;
+    unsigned priority, tenant, need, wish;
+    uint64_t deadline, cost;
     size_t bytes;
 };
 void model_submit(struct model *m, uint64_t now, const struct marrival *a);
 void model_cancel(struct model *m, uint64_t now, uint64_t request);
 void model_define(struct model *m, unsigned service, const struct core_service_config *config);
-void model_attach(struct model *m, uint64_t now);
+void model_tenant(struct model *m, unsigned tenant, const struct core_tenant_config *config);
+void model_attach(struct model *m, uint64_t now, unsigned labels);
+void model_relabel(struct model *m, uint64_t now, struct mworker *w, unsigned labels);
 void model_offer(struct model *m, uint64_t now, struct mworker *w, unsigned service);
 void model_slots(struct model *m, uint64_t now, uint64_t worker, unsigned slots);
 void model_worker_drain(struct model *m, uint64_t now, uint64_t worker);
@@ -145,8 +173,14 @@ void model_gone(struct model *m, uint64_t now, uint64_t worker);
 void model_started(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
 void model_answer(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
 void model_done(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
-void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const char *service,
-                   size_t bytes, bool replayable);
+struct mforward {
+    const char *service;
+    size_t bytes;
+    bool replayable;
+    unsigned need, wish;
+    uint64_t cost;
+};
+void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const struct mforward *f);
 void model_handed_back(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
 /* core_slot_free, or core_job_lost. */
 void model_slot_free(struct model *m, uint64_t now, uint64_t worker, uint64_t job, bool lost);
@@ -169,9 +203,18 @@ int model_service(const struct model *m, struct slice name);
 bool model_batched(const struct model *m);
 bool model_has_room(const struct mworker *w);
 bool model_overdue(const struct model *m, const struct mrequest *r);
+/* May this worker run it, now? */
+bool model_eligible(const struct mworker *w, const struct mrequest *r);
+/* The core may refuse it as the service is overloaded; certain: it must not give it to a worker. */
+bool model_may_shed(const struct model *m, const struct mrequest *r, bool certain);
 void model_lease_end(struct model *m, struct mlease *l);
 void model_request_end(struct mrequest *r, struct model *m);
 void model_expect_fail(struct model *m, struct mrequest *r, int error, unsigned status);
+
+/* share.c: the tenant's first request begins to wait in its pool's class; or (back) one comes back out of turn. */
+void share_begin(struct model *m, const struct mrequest *r, bool back);
+/* It was handed out, while these others waited. */
+void share_served(struct model *m, const struct mrequest *r);
 
 #define FOR_REQUESTS(m, r)                                                                                   \
     for (struct mrequest *r = (m)->requests; r < (m)->requests + REQUESTS; r++)                              \

@@ -42,6 +42,8 @@ enum { DEFAULT_STEPS = 1000000, FIXED_SEEDS = 9, SHOWN_STEPS = 300, DEEP_EVERY =
     X(silence, 1, 1, 2, 2)                                                                                   \
     X(tick, 20, 40, 20, 10)                                                                                  \
     X(jump, 0, 1, 1, 1)                                                                                      \
+    X(relabel, 2, 4, 10, 8)                                                                                  \
+    X(tenant, 1, 1, 2, 1)                                                                                    \
     X(late, 3, 3, 30, 8)                                                                                     \
     X(cross, 3, 3, 20, 8)                                                                                    \
     X(define, 1, 1, 3, 2)
@@ -72,6 +74,7 @@ static void violated(void *ctx, enum invariant which, const char *text) {
     static const char *const names[] = {[ONE_END] = "1 (one end for each request)",
                                         [RUN_ONCE] = "2 (no job runs twice)",
                                         [NO_IDLE_SLOT] = "3 (work conserving)",
+                                        [FAIR] = "4 (fair shares)",
                                         [NOTHING_GROWS] = "6 (nothing grows)",
                                         [LIMITS] = "7 (limits)",
                                         [BOUNDS] = "8 (queue bounds)",
@@ -122,7 +125,31 @@ static struct core_service_config some_config(struct sim *s) {
     c.max_queued = below(s, s->config.max_queued / 2);
     c.max_queued_bytes = below(s, s->config.max_queued_bytes);
     c.full_status = chance(s, 2) ? 503 : 429;
+    c.shortest_first = chance(s, 3);
+    c.best_priority = chance(s, 3) ? (unsigned)below(s, CORE_PRIORITIES) : 0;
+    if (chance(s, 3)) c.require = SLICE("l=${must}");
+    if (chance(s, 3)) c.prefer = SLICE("l=${may}");
     return c;
+}
+
+static struct core_tenant_config some_tenant(struct sim *s) {
+    return (struct core_tenant_config){.weight = 1 + (uint32_t)below(s, 4),
+                                       .best_priority = chance(s, 3) ? (unsigned)below(s, CORE_PRIORITIES) : 0,
+                                       .rate_per_h = chance(s, 4) ? 1 + below(s, 3600 * 20000) : 0,
+                                       .burst = 1 + below(s, 100)};
+}
+
+/* Half of all messages ask for no label. */
+static unsigned some_label(struct sim *s) {
+    return chance(s, 2) ? 0 : 1 + (unsigned)below(s, LABELS);
+}
+
+static unsigned some_labels(struct sim *s) {
+    return (unsigned)below(s, 1u << LABELS) << 1;
+}
+
+static uint64_t some_cost(struct sim *s) {
+    return chance(s, 4) ? 0 : 1 + below(s, 1000);
 }
 
 /* ---- events ---- */
@@ -136,6 +163,10 @@ static void arrive(struct sim *s) {
                                     .replayable = !chance(s, 8),
                                     .priority = chance(s, 2) ? CORE_PRIORITY_DEFAULT
                                                              : (unsigned)below(s, CORE_PRIORITIES),
+                                    .tenant = (unsigned)below(s, TENANTS),
+                                    .need = some_label(s),
+                                    .wish = some_label(s),
+                                    .cost = some_cost(s),
                                     .deadline = deadline,
                                     .bytes = some_bytes(s)});
 }
@@ -163,7 +194,8 @@ static void on_forward(struct sim *s) {
     struct mlease *l = some_lease(s, AT_WORK);
     if (!l) return;
     const char *service = chance(s, 3) ? s->m.services[l->service].name : some_service(s); /* again, or on */
-    model_forward(&s->m, s->now, l->worker->id, l->job, service, some_bytes(s), !chance(s, 8));
+    struct mforward f = {service, some_bytes(s), !chance(s, 8), some_label(s), some_label(s), some_cost(s)};
+    model_forward(&s->m, s->now, l->worker->id, l->job, &f);
 }
 
 static void on_hand_back(struct sim *s) {
@@ -195,7 +227,7 @@ static void on_attach(struct sim *s) {
     unsigned n = 0;
     FOR_WORKERS(&s->m, w) n++;
     if (n == WORKERS) return;
-    model_attach(&s->m, s->now);
+    model_attach(&s->m, s->now, some_labels(s));
     if (chance(s, 4)) return; /* it says what it offers some other time */
     FOR_WORKERS(&s->m, w) {
         if (w->offers || chance(s, 3)) continue;
@@ -208,6 +240,16 @@ static void on_attach(struct sim *s) {
 static void on_offer(struct sim *s) {
     struct mworker *w = some_worker(s);
     if (w) model_offer(&s->m, s->now, w, (unsigned)below(s, SERVICES));
+}
+
+static void on_relabel(struct sim *s) {
+    struct mworker *w = some_worker(s);
+    if (w) model_relabel(&s->m, s->now, w, some_labels(s));
+}
+
+static void on_tenant(struct sim *s) {
+    struct core_tenant_config c = some_tenant(s);
+    model_tenant(&s->m, (unsigned)below(s, TENANTS), &c);
 }
 
 static void on_slots(struct sim *s) {
@@ -263,7 +305,7 @@ static void say_late(struct sim *s, uint64_t worker, uint64_t job) {
         model_fail(&s->m, s->now, worker, job, WEIR_EBADANSWER);
         break;
     case 5:
-        model_forward(&s->m, s->now, worker, job, some_service(s), 1, true);
+        model_forward(&s->m, s->now, worker, job, &(struct mforward){.service = some_service(s), .bytes = 1});
         break;
     default:
         model_started(&s->m, s->now, worker, job);
@@ -341,12 +383,19 @@ static void begin(struct sim *s) {
     c->service.age_us = chance(s, 3) ? 0 : 1000 + below(s, 100000);
     c->service.target_wait_us = below(s, 100000);
     c->service.retry_always = chance(s, 4);
-    s->m = (struct model){.violated = violated, .ctx = s, .verbose = s->m.verbose};
+    c->service.prefer_us = chance(s, 8) ? 0 : below(s, 200000);
+    c->service.shed_wait_us = chance(s, 3) ? 1000 + below(s, 50000) : 0;
+    c->service.shed_after_us = below(s, 300000);
+    s->m = (struct model){.violated = violated, .ctx = s, .verbose = s->m.verbose, .choosing = chance(s, 4)};
     s->drain_over_at = 0;
     s->live = fault_live();
     if (!model_begin(&s->m, c, s->now)) exit(2);
     struct core_service_config first = some_config(s);
     model_define(&s->m, 0, &first);
+    for (unsigned t = 0; t < TENANTS; t++) {
+        struct core_tenant_config tenant = some_tenant(s);
+        model_tenant(&s->m, t, &tenant);
+    }
 }
 
 static void end(struct sim *s) {
