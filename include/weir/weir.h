@@ -69,7 +69,8 @@ extern "C" {
     X(EFORBIDDEN, -32, "the token is not known", 403, 0)                                                     \
     X(EAGAIN, -33, "nothing there yet", 0, 1)                                                                \
     X(EFAILED, -34, "worker could not answer", 502, 0)                                                       \
-    X(ERATE, -35, "tenant over its rate", 429, 1)
+    X(ERATE, -35, "tenant over its rate", 429, 1)                                                            \
+    X(EPARTS, -36, "too many parts", 502, 0)
 
 enum weir_error {
     WEIR_OK = 0,
@@ -237,6 +238,23 @@ WEIR_API int weir_forward(weir_job *job, const char *service, const char *target
 WEIR_API int weir_again(weir_job *job, const char *target, const char *content_type, const void *body,
                         size_t size);
 
+/* A part of a scattered request, or of what was gathered. */
+typedef struct weir_part {
+    unsigned status;          /* gathered: of the part's answer (200, or what went wrong); else not looked at */
+    const char *content_type; /* NULL: none */
+    const void *body;
+    size_t size;
+} weir_part;
+
+/* Makes a job for service of each part, instead of answering. When all have answered, their answers go on, in part
+   order, to the service gather (see weir_job_next_part) or, when it is NULL, to the client as multipart/mixed. A part
+   that fails fails alone. Each part's job has the header Weir-Part: INDEX/COUNT. */
+WEIR_API int weir_scatter(weir_job *job, const char *service, const char *gather, const weir_part *parts,
+                          size_t count);
+/* The next part of a gathered request, or of any multipart/mixed one; its body is borrowed from the job, its
+   content_type until the next call. The whole body is gathered as by weir_job_body (mind max_body). WEIR_ENOTFOUND: that was the last; WEIR_EMALFORMED: it is not multipart. */
+WEIR_API int weir_job_next_part(weir_job *job, weir_part *ret_part);
+
 /* ----------------------------------------------------------- embedded hub */
 
 typedef struct weir_hub weir_hub;
@@ -245,6 +263,25 @@ typedef struct weir_hub weir_hub;
    "127.0.0.1:0", "route", "/=hello", NULL). Listeners are bound when this returns 0. On failure
    *ret_text (when not NULL) is set to a message that the caller frees with free(). */
 WEIR_API int weir_hub_new(const char *const *pairs, weir_hub **ret_hub, char **ret_text);
+/* Whom to choose. A worker that could run a request now: */
+typedef struct weir_candidate {
+    const char *id, *labels;
+    unsigned slots, running;
+} weir_candidate;
+/* and a request, as far as a choice needs to know it; the texts live until the call is over. NULL: no such field
+   (or out of memory). */
+typedef struct weir_choice weir_choice;
+WEIR_API const char *weir_choice_service(const weir_choice *choice);
+WEIR_API const char *weir_choice_header(weir_choice *choice, const char *name);
+/*
+ * Chooses one of count workers (2 to 32: those with the fewest jobs, the hub's own choice first) for a request: its
+ * index, or -1 for the hub's own choice. Not asked when there is nothing to choose: when one worker alone is free,
+ * as is usual while requests wait. Runs on the hub's thread for each request, which waits for it; must not call
+ * the hub.
+ */
+typedef int weir_choose(weir_choice *choice, const weir_candidate *workers, size_t count, void *arg);
+/* Before weir_hub_run. NULL: the hub chooses. */
+WEIR_API void weir_hub_choose(weir_hub *hub, weir_choose *choose, void *arg);
 /* Serves until weir_hub_stop and the drain after it; 0 then. On the caller's thread. */
 WEIR_API int weir_hub_run(weir_hub *hub);
 /* Begins the drain; a second call ends at once. Any thread, and signal handlers. */

@@ -30,6 +30,16 @@ int attach_new(const struct attach_config *config, struct attach **ret) {
     list_init(&a->links);
     list_init(&a->quiet);
     list_init(&a->groups);
+    a->exchange = (struct exchange_config){
+        .core = config->core,
+        .buffered_body = config->buffered_body,
+        .gathers = {.core = config->core,
+                    .loop = config->loop,
+                    .max_head = config->max_head,
+                    .max_bytes = config->max_gather,
+                    .max_total = config->max_gather_total},
+    };
+    gathers_init(&a->exchange.gathers);
     uv_timer_init(&config->loop->uv, &a->timer);
     a->timer.data = a;
     a->timer_open = true;
@@ -146,7 +156,8 @@ void *attach_zmq_context(const struct attach *a) {
 }
 
 bool attach_turn(struct attach *a) {
-    return zworkers_turn(a->zworkers);
+    bool gathered = gathers_turn(&a->exchange.gathers);
+    return zworkers_turn(a->zworkers) || gathered;
 }
 
 int attach_adopt(struct attach *a, int fd) {
@@ -186,6 +197,7 @@ void attach_close(struct attach *a) {
 void attach_free(struct attach **a) {
     if (!*a) return;
     ASSERT(list_empty(&(*a)->links) && !(*a)->timer_open);
+    gathers_free(&(*a)->exchange.gathers);
     free(*a);
     *a = NULL;
 }

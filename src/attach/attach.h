@@ -18,6 +18,8 @@ struct attach_config {
     size_t max_head;             /* bytes of a worker's upgrade request, and of an answer's head */
     size_t body_window;          /* bytes of an answer held until the client takes them */
     size_t buffered_body;        /* bytes of a forwarded body gathered before it goes on as a stream */
+    size_t max_gather;           /* bytes of one scattered body, and of the answers to it */
+    uint64_t max_gather_total;   /* bytes of all of them */
     unsigned max_slots;          /* most that one worker may offer */
     unsigned max_links;          /* most connections */
     uint64_t upgrade_timeout_us; /* for a worker to send its upgrade request */

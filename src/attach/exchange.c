@@ -36,16 +36,16 @@ int job_write(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][
     return http1_write_request(out, &head);
 }
 
-void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send,
-                    size_t buffered_body) {
-    *x = (struct exchange){.core = core,
+void exchange_begin(struct exchange *x, struct exchange_config *config, const struct core_action *send) {
+    *x = (struct exchange){.config = config,
                            .worker = send->worker,
                            .job = send->job,
-                           .message = message_ref(send->message),
-                           .buffered_body = buffered_body};
+                           .message = message_ref(send->message)};
 }
 
 static void drop_body(struct exchange *x) {
+    gathers_release(&x->config->gathers, buffer_size(&x->scattered));
+    buffer_reset(&x->scattered);
     if (!x->body) return;
     body_producer(x->body, (struct body_side){0});
     body_unref(x->body);
@@ -59,8 +59,15 @@ void exchange_fini(struct exchange *x) {
     x->state = EXCHANGE_OVER;
 }
 
+/* That its body can be taken apart is known before it comes. */
+static int check_scatter(const struct http_head *head, const char **ret_why) {
+    char boundary[MULTIPART_BOUNDARY];
+    if (multipart_boundary(head_get(head, HEAD_CONTENT_TYPE), boundary, ret_why) == 0) return 0;
+    return WEIR_EBADANSWER;
+}
+
 static int begin_reply(struct exchange *x, uint64_t now, struct http_head *head) {
-    struct requester *r = core_job_answer(x->core, now, x->worker, x->job);
+    struct requester *r = core_job_answer(x->config->core, now, x->worker, x->job);
     if (!r) {
         x->state = EXCHANGE_OVER;
         drop_body(x);
@@ -72,6 +79,12 @@ static int begin_reply(struct exchange *x, uint64_t now, struct http_head *head)
     return 0;
 }
 
+/* detail: a fixed text, or NULL. */
+static void fail(struct exchange *x, uint64_t now, int error, const char *detail) {
+    struct failure why = {.error = error, .detail = error == WEIR_ENOMEM ? NULL : detail};
+    core_job_fail(x->config->core, now, x->worker, x->job, &why);
+}
+
 /* Hands the gathered (or, when it is large, the still growing) body on to the next hop. */
 static void go_on(struct exchange *x, uint64_t now) {
     struct body *body = x->body ? body_ref(x->body) : NULL;
@@ -79,12 +92,12 @@ static void go_on(struct exchange *x, uint64_t now) {
     x->state = EXCHANGE_OVER;
     if (!next) {
         body_unref(body);
-        core_job_fail(x->core, now, x->worker, x->job, WEIR_ENOMEM);
+        fail(x, now, WEIR_ENOMEM, NULL);
         return;
     }
     size_t bytes = next->arena.used + (body ? body_held(body) : 0);
     struct core_hop hop = {x->answer.service, next, bytes, x->answer.cost};
-    if (core_job_forward(x->core, now, x->worker, x->job, &hop) != 0)
+    if (core_job_forward(x->config->core, now, x->worker, x->job, &hop) != 0)
         message_unref(next);
 }
 
@@ -100,24 +113,26 @@ int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool
         return WEIR_EBADANSWER;
     }
     int err = answer_parse(head, &x->answer, ret_why);
-    if (err == 0 && x->answer.kind == ANSWER_SCATTER) {
-        *ret_why = "Weir-Scatter is not supported by this hub";
-        err = WEIR_EBADANSWER;
-    }
+    if (err == 0 && x->answer.kind == ANSWER_SCATTER) err = check_scatter(head, ret_why);
     if (err != 0) {
         /* It was answered, and would be answered so again: no retry. */
         x->state = EXCHANGE_OVER;
-        core_job_fail(x->core, now, x->worker, x->job, err);
+        fail(x, now, err, *ret_why);
         return err;
     }
     if (head_has(head, HEAD_WEIR_LABELS))
-        (void)core_worker_labels(x->core, now, x->worker, head_get(head, HEAD_WEIR_LABELS));
+        (void)core_worker_labels(x->config->core, now, x->worker, head_get(head, HEAD_WEIR_LABELS));
     head_strip_hop_by_hop(head);
+    x->answer_head = head;
+    if (x->answer.kind == ANSWER_SCATTER) {
+        x->state = EXCHANGE_SCATTERING;
+        return 0;
+    }
     bool forward = x->answer.kind == ANSWER_FORWARD;
     if (!ended && (forward || !exchange_bodyless(x, head->status))) {
         /* A forwarded body is gathered up to the window: beyond that the worker could not send on anyway. */
-        size_t high = forward && x->buffered_body < window ? x->buffered_body : window;
-        x->body = body_new(high, forward ? x->buffered_body : 0);
+        size_t high = forward && x->config->buffered_body < window ? x->config->buffered_body : window;
+        x->body = body_new(high, forward ? x->config->buffered_body : 0);
         if (!x->body) return WEIR_ENOMEM;
         body_producer(x->body, producer);
     }
@@ -126,11 +141,36 @@ int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool
         return begin_reply(x, now, head);
     }
     x->state = EXCHANGE_FORWARDING;
-    x->answer_head = head;
     return 0;
 }
 
+static void scatter_data(struct exchange *x, uint64_t now, const char *bytes, size_t n) {
+    struct gathers *g = &x->config->gathers;
+    int err = gathers_hold(g, buffer_size(&x->scattered), n) ? 0 : WEIR_ETOOBIG;
+    if (err == 0 && buffer_append(&x->scattered, bytes, n) != 0) {
+        gathers_release(g, n);
+        err = WEIR_ENOMEM;
+    }
+    if (err == 0) return;
+    x->state = EXCHANGE_OVER;
+    drop_body(x);
+    fail(x, now, err == WEIR_ETOOBIG ? WEIR_EPARTS : err, "a worker scattered more bytes than max-gather");
+}
+
+/* The body is whole: the parts are on their own. */
+static void scatter(struct exchange *x, uint64_t now) {
+    char boundary[MULTIPART_BOUNDARY];
+    const char *why = NULL;
+    struct gather_job job = {x->worker, x->job, x->message, &x->answer, boundary};
+    x->state = EXCHANGE_OVER;
+    int err = multipart_boundary(head_get(x->answer_head, HEAD_CONTENT_TYPE), boundary, &why);
+    if (err == 0) err = gather_start(&x->config->gathers, now, &job, &x->scattered, &why);
+    if (err == 0 || err == WEIR_ESTATE || err == WEIR_EPARTS) return;
+    fail(x, now, err == WEIR_ENOMEM ? err : WEIR_EBADANSWER, why);
+}
+
 bool exchange_data(struct exchange *x, uint64_t now, const char *bytes, size_t n) {
+    if (x->state == EXCHANGE_SCATTERING) scatter_data(x, now, bytes, n);
     if (!x->body) return false;
     int err = body_write(x->body, bytes, n);
     if (err == WEIR_ENOMEM) {
@@ -143,8 +183,9 @@ bool exchange_data(struct exchange *x, uint64_t now, const char *bytes, size_t n
 
 void exchange_end(struct exchange *x, uint64_t now) {
     if (x->body) body_end(x->body);
-    if (x->state == EXCHANGE_REPLYING) core_job_done(x->core, now, x->worker, x->job);
+    if (x->state == EXCHANGE_REPLYING) core_job_done(x->config->core, now, x->worker, x->job);
     if (x->state == EXCHANGE_FORWARDING) go_on(x, now);
+    if (x->state == EXCHANGE_SCATTERING) scatter(x, now);
     x->state = EXCHANGE_OVER;
     drop_body(x);
 }
@@ -155,7 +196,7 @@ void exchange_handed_back(struct exchange *x, uint64_t now) {
         return;
     }
     x->state = EXCHANGE_OVER;
-    core_job_handed_back(x->core, now, x->worker, x->job);
+    core_job_handed_back(x->config->core, now, x->worker, x->job);
 }
 
 void exchange_cut(struct exchange *x) {
@@ -167,16 +208,16 @@ void exchange_cut(struct exchange *x) {
 void exchange_fail(struct exchange *x, uint64_t now, int error) {
     bool over = x->state == EXCHANGE_OVER;
     exchange_cut(x);
-    if (!over) core_job_fail(x->core, now, x->worker, x->job, error);
+    if (!over) fail(x, now, error, NULL);
 }
 
 void exchange_lost(struct exchange *x, uint64_t now) {
     bool over = x->state == EXCHANGE_OVER;
     exchange_cut(x);
     if (over)
-        core_slot_free(x->core, now, x->worker, x->job);
+        core_slot_free(x->config->core, now, x->worker, x->job);
     else
-        core_job_lost(x->core, now, x->worker, x->job);
+        core_job_lost(x->config->core, now, x->worker, x->job);
 }
 
 void exchange_cancelled(struct exchange *x) {

@@ -7,26 +7,33 @@
 #ifndef ATTACH_EXCHANGE_H
 #define ATTACH_EXCHANGE_H
 
-#include "base/buffer.h"
-#include "core/core.h"
-#include "wire/message.h"
+#include "attach/gather.h"
+#include "wire/multipart.h"
 
 enum exchange_state {
     EXCHANGE_AWAITING,   /* no answer yet */
     EXCHANGE_REPLYING,   /* the answer goes to the requester */
     EXCHANGE_FORWARDING, /* the answer's body is gathered for the next hop */
+    EXCHANGE_SCATTERING, /* the answer's body is gathered, to be taken apart */
     EXCHANGE_OVER        /* nobody waits for it any more; what comes is dropped */
 };
 
-struct exchange {
+/* What all exchanges of a hub share. */
+struct exchange_config {
     struct core *core;
+    size_t buffered_body; /* bytes of a forwarded body gathered before it goes on as a stream */
+    struct gathers gathers;
+};
+
+struct exchange {
+    struct exchange_config *config;
     uint64_t worker, job;
     enum exchange_state state;
     struct message *message;             /* what the worker was given; a reference */
     struct body *body;                   /* of the answer; NULL: none */
-    struct answer answer;                /* of a forward; text in answer_head's arena */
-    const struct http_head *answer_head; /* of a forward, while its body is gathered */
-    size_t buffered_body;
+    struct answer answer;                /* of a forward or scatter; text in answer_head's arena */
+    const struct http_head *answer_head; /* of a forward or scatter, while its body is gathered */
+    struct buffer scattered;             /* that body */
 };
 
 /* The fields that the hub adds to what a worker receives. */
@@ -45,8 +52,7 @@ int job_write(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][
               struct slice more_name, struct slice more_value, struct buffer *out);
 
 /* Takes a reference on the message. */
-void exchange_begin(struct exchange *x, struct core *core, const struct core_action *send,
-                    size_t buffered_body);
+void exchange_begin(struct exchange *x, struct exchange_config *config, const struct core_action *send);
 /* Drops what it holds. */
 void exchange_fini(struct exchange *x);
 

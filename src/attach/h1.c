@@ -151,7 +151,7 @@ static struct run *run_new(struct h1 *h, const struct core_action *job) {
     const struct attach_config *c = &h->link->attach->config;
     arena_init(&r->arena, c->max_head * 2, r->room, sizeof(r->room));
     buffer_init(&r->in);
-    exchange_begin(&r->exchange, c->core, job, c->buffered_body);
+    exchange_begin(&r->exchange, &h->link->attach->exchange, job);
     h->run = r;
     return r;
 }
@@ -411,11 +411,11 @@ static void lose_job(struct h1 *h) {
     struct message *m = r->exchange.message;
     bool unseen = h->answered_us && !r->begun && method_idempotent(m->head.method) && m->excused < H1_EXCUSED;
     if (r->cancelled)
-        core_slot_free(r->exchange.core, now, h->group->worker, r->exchange.job);
+        core_slot_free(r->exchange.config->core, now, h->group->worker, r->exchange.job);
     else if (unseen) {
         m->excused++;
         exchange_handed_back(&r->exchange, now);
-        core_worker_slots(r->exchange.core, now, h->group->worker,
+        core_worker_slots(r->exchange.config->core, now, h->group->worker,
                           h->group->slots); /* the others take jobs */
     } else
         exchange_lost(&r->exchange, now);

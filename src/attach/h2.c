@@ -141,7 +141,7 @@ static struct run *run_new(struct h2 *h, const struct core_action *job) {
     const struct attach_config *c = &h->link->attach->config;
     r->h2 = h;
     arena_init(&r->arena, c->max_head * 2, r->room, sizeof(r->room));
-    exchange_begin(&r->exchange, c->core, job, c->buffered_body);
+    exchange_begin(&r->exchange, &h->link->attach->exchange, job);
     list_push_back(&h->runs, &r->node);
     return r;
 }

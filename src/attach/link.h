@@ -7,6 +7,7 @@
 #define ATTACH_LINK_H
 
 #include "attach/attach.h"
+#include "attach/exchange.h"
 #include "base/list.h"
 #include "wire/ptth.h"
 
@@ -51,6 +52,7 @@ struct door {
 struct attach {
     struct attach_config config;
     struct attach_stats stats;
+    struct exchange_config exchange;
     struct door **doors;
     size_t door_count;
     struct list links, quiet;  /* quiet: those that need no look at each heartbeat */

@@ -39,7 +39,7 @@ static struct zjob *zjob_new(struct zpeer *p, const struct core_action *send) {
     memset(j, 0, offsetof(struct zjob, room));
     const struct attach_config *c = &p->zworkers->attach->config;
     arena_init(&j->arena, c->max_head * 2, j->room, sizeof(j->room));
-    exchange_begin(&j->exchange, c->core, send, c->buffered_body);
+    exchange_begin(&j->exchange, &p->zworkers->attach->exchange, send);
     j->peer = p;
     j->credit = j->may = W1_BODY_MAX;
     list_init(&j->sending);
@@ -66,7 +66,7 @@ static void zjob_free(struct zjob *j) {
 /* The worker's side has ended: frees the slot, for which the worker must give new credit. */
 static void zjob_end(struct zjob *j) {
     struct zpeer *p = j->peer;
-    struct core *core = j->exchange.core;
+    struct core *core = j->exchange.config->core;
     uint64_t id = j->exchange.job;
     zjob_free(j);
     p->running--;
@@ -370,7 +370,7 @@ const char *zjob_heard(struct zpeer *p, const struct w1 *m) {
     if (j->dropped) return heard_dropped(j, m);
     switch (m->kind) {
     case W1_ACK:
-        core_job_started(j->exchange.core, zpeer_now(p), p->worker, j->exchange.job);
+        core_job_started(j->exchange.config->core, zpeer_now(p), p->worker, j->exchange.job);
         return NULL;
     case W1_MORE:
         j->may += m->number;

@@ -126,6 +126,22 @@ static void key_row(const struct config_key *k) {
     printf(" |\n");
 }
 
+static void markdown_section(const struct config_kind *kind) {
+    printf("\n## `[%s NAME]`\n\n%s What is not given holds as the hub's key says.\n\n"
+           "| key | values | default: the hub's | meaning |\n|---|---|---|---|\n",
+           kind->title, kind->about);
+    for (size_t i = 0; i < kind->keys_count; i++) {
+        const struct config_key *k = &kind->keys[i];
+        printf("| `%s` | ", k->flag);
+        code(k->argument);
+        printf(" | `");
+        for (const char *p = k->standard; *p; p++) putchar(*p == '_' ? '-' : *p);
+        printf("` | ");
+        cell(k->help);
+        printf(" |\n");
+    }
+}
+
 static void markdown_configuration(void) {
     printf("# Configuration\n\n"
            "<!-- Made by tools/gen-docs from src/hub/config.def; change it there. -->\n\n"
@@ -143,7 +159,9 @@ static void markdown_configuration(void) {
            "errors. `weir check` shows what a configuration amounts to.\n\n"
            "Sizes are bytes, or with `KiB`, `MiB`, `GiB` (also `K`, `M`, `G`: the same). Times are seconds, "
            "or with "
-           "`ms`, `s`, `m`, `h`. An environment variable that is empty counts as not set.\n");
+           "`ms`, `s`, `m`, `h`. Rates are `N/s`, `N/m`, `N/h`, or `off`. An environment variable that is empty "
+           "counts as not set.\n\nIn `--service NAME.KEY=VALUE` and `--tenant NAME.KEY=VALUE` a comma begins "
+           "the next setting: there, labels (`require`, `prefer`) are separated by blanks.\n");
     for (size_t i = 0; i < config_keys_count; i++) {
         if (config_keys[i].type == CONFIG_GROUP)
             printf("\n## %s\n\n| flag | file | environment | default | meaning |\n|---|---|---|---|---|\n",
@@ -151,23 +169,11 @@ static void markdown_configuration(void) {
         else
             key_row(&config_keys[i]);
     }
-    printf(
-        "\n## `[service NAME]`\n\nHow one service behaves. What is not given holds as the hub's key says.\n\n"
-        "| key | values | default: the hub's | meaning |\n|---|---|---|---|\n");
-    for (size_t i = 0; i < config_service_keys_count; i++) {
-        const struct config_key *k = &config_service_keys[i];
-        printf("| `%s` | ", k->flag);
-        code(k->argument);
-        printf(" | `");
-        for (const char *p = k->standard; *p; p++) putchar(*p == '_' ? '-' : *p);
-        printf("` | ");
-        cell(k->help);
-        printf(" |\n");
-    }
+    for (size_t i = 0; i < config_kinds_count; i++) markdown_section(&config_kinds[i]);
     printf("\n## Example\n\n```ini\n[hub]\nlisten = 0.0.0.0:8080\nworkers = 127.0.0.1:8081, "
            "unix:/run/weir/workers.sock\n"
            "route = /is_prime=primes\nmax-body = 64MiB\n\n[service primes]\nmax-queued = 2000\nfull-status = "
-           "429\n```\n");
+           "429\nrequire = zone=${x-zone}\n\n[tenant batch]\nweight = 1\nrate = 600/m\nbest-priority = 6\n```\n");
 }
 
 static void option_rows(const struct cli_option *o) {

@@ -120,6 +120,12 @@ static void print_tables(const json_t *root) {
         {"oldest", "oldest_wait_ms", 'm'}, {"submitted", "submitted", 'n'}, {"done", "done", 'n'},
         {"per s", "rate_per_s", 'f'},
     };
+    static const struct column tenants[] = {
+        {"tenant", "name", 's'},           {"requests", "requests", 'n'},
+        {"submitted", "submitted", 'n'},   {"dispatched", "dispatched", 'n'},
+        {"refused", "rejected_rate", 'n'}, {"weight", "weight", 'n'},
+        {"rate/s", "rate_per_s", 'f'},     {"best priority", "best_priority", 'n'},
+    };
     static const struct column workers[] = {
         {"worker", "id", 's'},         {"services", "services", 'l'},     {"running", "running", 'n'},
         {"slots", "slots", 'n'},       {"dispatched", "dispatched", 'n'}, {"since", "attached_s", 't'},
@@ -146,6 +152,8 @@ static void print_tables(const json_t *root) {
     }
     putchar('\n');
     TABLE("Services", services, json_object_get(root, "services"));
+    const json_t *all = json_object_get(root, "tenants");
+    if (json_array_size(all) > 1) TABLE("Tenants", tenants, all); /* besides those that named none */
     TABLE("Workers", workers, json_object_get(root, "workers_list"));
     TABLE("Jobs", jobs, json_object_get(root, "jobs"));
 }

@@ -19,6 +19,7 @@ void core_defaults(struct core_config *c) {
     *c = (struct core_config){.max_queued = 100000,
                               .max_queued_bytes = UINT64_C(256) << 20,
                               .max_hops = 1000,
+                              .max_parts = 10000,
                               .max_services = 10000,
                               .max_workers = 100000,
                               .max_tenants = 10000};
@@ -43,6 +44,12 @@ struct core *core_new(const struct core_config *config, uint64_t now) {
     core_lanes_init(&core->lanes);
     wheel_init(&core->wheel, now / 1000);
     return core;
+}
+
+void core_set_choose(struct core *core, size_t (*choose)(void *ctx, struct slice service, const void *message,
+                                                         const struct core_candidate *workers, size_t n)) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    core->config.choose = choose;
 }
 
 void core_free(struct core *core) {

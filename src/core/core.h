@@ -77,6 +77,7 @@ struct core_config {
     size_t max_queued;                  /* jobs queued in the whole hub; default 100,000 */
     uint64_t max_queued_bytes;          /* and their bytes; default 256 MiB */
     unsigned max_hops;                  /* default 1,000 */
+    unsigned max_parts;                 /* that one request may be scattered into; default 10,000 */
     unsigned max_services;              /* default 10,000 */
     unsigned max_workers;               /* default 100,000 */
     size_t max_tenants;                 /* with requests or a rate limit at once; default 10,000 */
@@ -103,6 +104,10 @@ void core_defaults(struct core_config *c);
 
 /* NULL: out of memory. */
 struct core *core_new(const struct core_config *config, uint64_t now);
+/* Another config.choose from now on; NULL: always the first. */
+void core_set_choose(struct core *core,
+                     size_t (*choose)(void *ctx, struct slice service, const void *message,
+                                      const struct core_candidate *workers, size_t n));
 /* Releases everything, without actions. */
 void core_free(struct core *core);
 
@@ -201,11 +206,38 @@ void core_job_handed_back(struct core *core, uint64_t now, uint64_t worker, uint
    that has begun is cut as by core_worker_gone. Frees the slot. */
 void core_job_lost(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
 /* Ended for good with an error of the worker's (WEIR_EBADANSWER: nonsense). The slot stays busy until
-   core_slot_free. */
-void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t job, int error);
+   core_slot_free. why.service is set by the core. */
+void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t job, const struct failure *why);
 /* The worker's side of a job has ended: the slot can take another. For a job that is still RUNNING or
    ANSWERING the same as core_job_lost. */
 void core_slot_free(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+
+/* ---- scatter and gather: a request waits for its parts, which are requests too ---- */
+
+/* Instead of a reply: the request goes on as count parts, which the caller (the gatherer) submits, and when they have
+   answered it says what becomes of the request. Until then its deadline counts; when it ends before, for whatever reason,
+   the parts are cancelled without a word to their requesters, and an action tells the gatherer. 0 and
+   *ret_request; WEIR_EPARTS: more than max_parts, the core has failed the request; WEIR_ESTATE: late, no effect.
+   The slot stays busy until core_slot_free. */
+int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t job, unsigned count,
+                     struct gatherer *gatherer, uint64_t *ret_request);
+/* A part of that request, as core_submit. Tenant, deadline, priority and idempotence are the request's. Also while
+   the hub drains. WEIR_ESTATE: the request does not gather (any more). */
+struct core_part {
+    struct requester *requester; /* borrowed until the part's terminal event or the request's */
+    void *message;               /* the core owns it on success */
+    size_t bytes;
+    struct slice service;
+    uint64_t cost; /* 0: the request's */
+};
+int core_part_submit(struct core *core, uint64_t now, uint64_t request, const struct core_part *part,
+                     uint64_t *ret_part, struct failure *ret_why);
+/* The request goes on at a service with what was gathered, as by core_job_forward. Parts that are left are cancelled. */
+int core_gather_forward(struct core *core, uint64_t now, uint64_t request, const struct core_hop *hop);
+/* What was gathered is the reply: who asked (pass it on whole), or NULL: too late. Terminal for the request. */
+struct requester *core_gather_reply(struct core *core, uint64_t now, uint64_t request);
+/* It has failed. why.service is set by the core. */
+void core_gather_fail(struct core *core, uint64_t now, uint64_t request, const struct failure *why);
 
 /* ---- time ---- */
 
@@ -230,6 +262,7 @@ enum core_action_kind {
     CORE_SEND,   /* give the job to the worker; body_rewind first when attempt or retry asks for it */
     CORE_CANCEL, /* the worker's job is no longer wanted; core_slot_free when its side has ended */
     CORE_FAIL,   /* tell the requester */
+    CORE_GONE,   /* the request is over for its gatherer; nobody else is to be told */
     CORE_ENDED   /* the request that began a reply has been ended by the hub (drain): cut it */
 };
 
@@ -239,6 +272,7 @@ struct core_action {
     void *port;                  /* SEND, CANCEL: the worker's */
     void *message;               /* SEND: borrowed until the job ends */
     struct requester *requester; /* SEND, FAIL, ENDED */
+    struct gatherer *gatherer;   /* FAIL, GONE, ENDED: NULL, or to be told that it gathers no more */
     struct failure why;          /* FAIL */
     enum core_cause cause;       /* CANCEL */
     struct slice service;        /* SEND; borrowed until the next call */
@@ -273,6 +307,9 @@ void core_histogram_add(struct core_histogram *h, uint64_t us);
     X(failed, "accepted requests that the hub ended with an error, or whose reply was cut")                  \
     X(dispatched, "jobs handed to workers, retries included")                                                \
     X(forwarded, "jobs that a worker sent on to a service")                                                  \
+    X(scattered, "jobs that a worker scattered into parts")                                                  \
+    X(parts, "parts submitted")                                                                              \
+    X(rejected_parts, "requests refused: more parts than max-parts")                                         \
     X(retried, "jobs run again after their worker was lost")                                                 \
     X(handed_back, "jobs given back unstarted by a worker")                                                  \
     X(lost, "jobs whose worker was lost while they ran")                                                     \
@@ -314,6 +351,8 @@ struct core_service_view {
     const struct core_histogram *wait, *run; /* borrowed until the next call */
     const struct core_service_config *config;
 };
+/* Slots of the workers that offer it; 0 for a service that does not exist. */
+uint64_t core_service_slots(const struct core *core, struct slice name);
 /* Walks the services: start with *cursor 0; false at the end. Order of definition. */
 bool core_service_next(const struct core *core, uint32_t *cursor, struct core_service_view *ret);
 

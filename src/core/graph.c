@@ -6,9 +6,8 @@
 
 enum { NAME_SHOWN = 255 };
 
-/* The job of the next hop, in *ret; or why there can be none. */
-static int next_hop(struct core *core, struct request *r, const struct core_hop *hop, struct job **ret,
-                    struct failure *ret_why) {
+int core_job_next_hop(struct core *core, struct request *r, const struct core_hop *hop, struct job **ret,
+                      struct failure *ret_why) {
     struct service *s = core_service_find(core, hop->service);
     ret_why->service = s ? s->name : hop->service;
     if (r->hop >= core->config.max_hops) {
@@ -39,34 +38,38 @@ static void keep_name(struct core *core, struct request *r, struct failure *why)
     why->service = slice_of(r->why_name);
 }
 
-int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t id,
-                     const struct core_hop *hop) {
-    core_enter(core, now);
-    struct job *job = core_job_of(core, worker, id), *next = NULL;
-    if (!job) return WEIR_ESTATE;
-    if (job->state != CORE_RUNNING) {
-        core->stats.late++;
-        return WEIR_ESTATE;
-    }
-    struct request *r = job->request;
-    struct failure why = {0};
-    int err = next_hop(core, r, hop, &next, &why);
-    if (err == 0) core_job_finished(core, job);
-    core_job_leave(core, job);
-    r->job = next;
-    if (err != 0) {
-        keep_name(core, r, &why);
-        core_request_fail(core, r, &why);
-        return err;
-    }
+void core_job_go_nowhere(struct core *core, struct request *r, struct failure *why) {
+    keep_name(core, r, why);
+    core_request_fail(core, r, why);
+}
+
+void core_job_go_on(struct core *core, struct request *r, struct job *job, const struct core_hop *hop) {
     void *old = r->message;
+    r->job = job;
     r->message = hop->message;
     r->bytes = hop->bytes;
     r->given = false;
     core->stats.forwarded++;
-    next->service->submitted++;
-    core_service_put(core, next, false);
-    core_dispatch_pool(core, next->place.pool);
+    job->service->submitted++;
+    core_service_put(core, job, false);
+    core_dispatch_pool(core, job->place.pool);
     core->config.release(core->config.ctx, old);
-    return 0;
+}
+
+int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t id,
+                     const struct core_hop *hop) {
+    core_enter(core, now);
+    struct job *job = core_job_in(core, worker, id, CORE_RUNNING), *next = NULL;
+    if (!job) return WEIR_ESTATE;
+    struct request *r = job->request;
+    struct failure why = {0};
+    int err = core_job_next_hop(core, r, hop, &next, &why);
+    if (err == 0) core_job_finished(core, job);
+    core_job_leave(core, job);
+    r->job = NULL;
+    if (err == 0)
+        core_job_go_on(core, r, next, hop);
+    else
+        core_job_go_nowhere(core, r, &why);
+    return err;
 }

@@ -139,8 +139,7 @@ struct job *core_job_of(struct core *core, uint64_t worker, uint64_t id) {
     return NULL;
 }
 
-/* The same in the given state. */
-static struct job *job_in(struct core *core, uint64_t worker, uint64_t id, enum core_job_state state) {
+struct job *core_job_in(struct core *core, uint64_t worker, uint64_t id, enum core_job_state state) {
     struct job *job = core_job_of(core, worker, id);
     if (!job || job->state == state) return job;
     core->stats.late++;
@@ -154,7 +153,7 @@ void core_job_started(struct core *core, uint64_t now, uint64_t worker, uint64_t
 
 struct requester *core_job_answer(struct core *core, uint64_t now, uint64_t worker, uint64_t id) {
     core_enter(core, now);
-    struct job *job = job_in(core, worker, id, CORE_RUNNING);
+    struct job *job = core_job_in(core, worker, id, CORE_RUNNING);
     if (!job) return NULL;
     job->state = CORE_ANSWERING;
     job->request->deadline = 0;
@@ -164,7 +163,7 @@ struct requester *core_job_answer(struct core *core, uint64_t now, uint64_t work
 
 void core_job_done(struct core *core, uint64_t now, uint64_t worker, uint64_t id) {
     core_enter(core, now);
-    struct job *job = job_in(core, worker, id, CORE_ANSWERING);
+    struct job *job = core_job_in(core, worker, id, CORE_ANSWERING);
     if (!job) return;
     struct request *r = job->request;
     core_job_finished(core, job);
@@ -181,7 +180,7 @@ void core_job_finished(struct core *core, struct job *job) {
     core_histogram_add(&s->run, core->now - job->sent_at);
 }
 
-void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t id, int error) {
+void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t id, const struct failure *why) {
     core_enter(core, now);
     struct job *job = core_job_of(core, worker, id);
     if (!job) return;
@@ -191,14 +190,16 @@ void core_job_fail(struct core *core, uint64_t now, uint64_t worker, uint64_t id
         return;
     }
     bool answering = job->state == CORE_ANSWERING;
-    if (error == WEIR_EBADANSWER) core->stats.bad_answers++;
+    if (why->error == WEIR_EBADANSWER) core->stats.bad_answers++;
     core_job_leave(core, job);
     r->job = NULL;
     if (answering) {
         core->stats.failed++;
         core_request_end(core, r);
     } else {
-        core_request_fail(core, r, &(struct failure){.error = error, .service = job->service->name});
+        struct failure failure = *why;
+        failure.service = job->service->name;
+        core_request_fail(core, r, &failure);
     }
 }
 

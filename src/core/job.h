@@ -27,7 +27,7 @@ struct request {
     uint64_t id;
     struct requester *requester;
     void *message;
-    struct job *job;          /* NULL: failed */
+    struct job *job;          /* NULL: failed, or it gathers */
     struct wheel_timer timer; /* for the deadline or the queue time; may ring early */
     struct tenant *tenant;
     uint64_t deadline; /* 0: none (any more) */
@@ -36,6 +36,11 @@ struct request {
     struct action action;
     struct failure why; /* of a FAIL */
     char *why_name;     /* holds why.service when no service has that name */
+    struct gatherer *gatherer;    /* NULL: it does not gather */
+    struct service *gathers_from; /* the service that scattered it */
+    struct request *parent;       /* of a part */
+    struct list parts, sibling;   /* of one that gathers: its parts that are alive; in parent.parts */
+    unsigned scattered;           /* of one that is no part: all the parts that came of it */
     unsigned hop;
     uint8_t priority;
     bool idempotent;
@@ -64,6 +69,13 @@ struct job {
 
 /* A job for the request, in no queue yet. NULL: out of memory. */
 struct job *core_job_new(struct core *core, struct request *r, struct place place);
+/* The request goes on as the job of another service, in *ret; or why it cannot. */
+int core_job_next_hop(struct core *core, struct request *r, const struct core_hop *hop, struct job **ret,
+                      struct failure *ret_why);
+/* The request is that job, with that message, from now on. */
+void core_job_go_on(struct core *core, struct request *r, struct job *job, const struct core_hop *hop);
+/* The same from the other side: it cannot go on, for that reason, which may name a service that does not exist. */
+void core_job_go_nowhere(struct core *core, struct request *r, struct failure *why);
 /* Frees a job that is in no queue and at no worker, and its action. */
 void core_job_free(struct core *core, struct job *job);
 /* Takes a job away from its worker, whose slot is free then (see core_dispatch_worker). */
@@ -80,6 +92,13 @@ void core_job_retry(struct core *core, struct job *job, bool renew);
 /* Wherever the request's job is, nobody wants it any more: off the queue, or undone, or a CANCEL for its
    worker. Leaves the request without a job. */
 void core_request_drop_job(struct core *core, struct request *r, enum core_cause cause);
+/* The request gathers no more, for whatever reason: its parts are cancelled. */
+void core_request_drop_parts(struct core *core, struct request *r);
+/* For a request without a job: it is over, its requester need not be told; but its gatherer, if it has one. */
+void core_request_withdraw(struct core *core, struct request *r);
+/* A request that is queued for the first time. NULL: out of memory. */
+struct request *core_request_new(struct core *core, const struct core_request *from, unsigned priority,
+                                 struct tenant *t);
 /* For a request without a job: FAIL is to be told to the requester. */
 void core_request_fail(struct core *core, struct request *r, const struct failure *why);
 /* For a request without a job: it is over. */

@@ -40,8 +40,8 @@ static unsigned priority_of(const struct core_request *request, const struct ser
     return p < CORE_PRIORITIES ? p : CORE_PRIORITIES - 1;
 }
 
-static struct request *request_new(struct core *core, const struct core_request *from, unsigned priority,
-                                   struct tenant *t) {
+struct request *core_request_new(struct core *core, const struct core_request *from, unsigned priority,
+                                 struct tenant *t) {
     uint64_t id;
     struct request *r = slab_new(&core->requests, &id);
     if (!r) return NULL;
@@ -56,6 +56,8 @@ static struct request *request_new(struct core *core, const struct core_request 
                           .idempotent = from->idempotent};
     wheel_timer_init(&r->timer);
     list_init(&r->action.link);
+    list_init(&r->parts);
+    list_init(&r->sibling);
     return r;
 }
 
@@ -69,7 +71,7 @@ static int submit(struct core *core, const struct core_request *request, struct 
     struct demand demand = {request->message, request->bytes, priority, request->deadline};
     err = core_limits_admit(core, s, &demand, &place, ret_why);
     if (err != 0) return err;
-    struct request *r = request_new(core, request, priority, t);
+    struct request *r = core_request_new(core, request, priority, t);
     struct job *job = r ? core_job_new(core, r, place) : NULL;
     if (!job) {
         if (r) slab_free(&core->requests, r->id);
@@ -109,6 +111,8 @@ static void let_go(struct core *core, struct request *r) {
 }
 
 void core_request_end(struct core *core, struct request *r) {
+    ASSERT(list_empty(&r->parts));
+    list_del(&r->sibling);
     let_go(core, r);
     core_action_undo(&r->action);
     free(r->why_name);
@@ -117,8 +121,20 @@ void core_request_end(struct core *core, struct request *r) {
 
 void core_request_fail(struct core *core, struct request *r, const struct failure *why) {
     core->stats.failed++;
+    core_request_drop_parts(core, r);
     r->why = *why;
     core_action_add(core, &r->action, CORE_FAIL);
+    let_go(core, r);
+}
+
+void core_request_withdraw(struct core *core, struct request *r) {
+    if (!r->gatherer) {
+        core_request_end(core, r);
+        return;
+    }
+    core_request_drop_parts(core, r);
+    core_action_undo(&r->action);
+    core_action_add(core, &r->action, CORE_GONE);
     let_go(core, r);
 }
 
@@ -161,18 +177,21 @@ void core_cancel(struct core *core, uint64_t now, uint64_t request, enum core_ca
         core->stats.late++;
         return;
     }
-    if (r->job) core_request_drop_job(core, r, cause);
-    core_request_end(core, r);
+    if (r->job)
+        core_request_drop_job(core, r, cause);
+    else if (r->gathers_from)
+        core->stats.cancelled[CORE_PHASE_RUNNING][cause]++;
+    core_request_withdraw(core, r);
 }
 
 /* ---- time ---- */
 
 /* The next time at which something is to happen to the request. */
 static uint64_t due(const struct request *r, uint64_t now) {
-    uint64_t due = r->deadline ? r->deadline : UINT64_MAX;
+    uint64_t due = r->deadline && !r->parent ? r->deadline : UINT64_MAX; /* a part ends with its parent */
     const struct job *job = r->job;
+    if (!job || job->state != CORE_QUEUED) return due;
     const struct core_service_config *c = &job->service->config;
-    if (job->state != CORE_QUEUED) return due;
     uint64_t queue_time = core_time_add(job->queued_at, c->queue_time_us);
     uint64_t shed = core_time_add(job->queued_at, c->shed_wait_us);
     uint64_t prefer = core_time_add(job->queued_at, c->prefer_us);
@@ -222,22 +241,29 @@ static void settle_for_any(struct core *core, struct job *job) {
     core_dispatch_pool(core, p);
 }
 
-void core_request_timer(struct core *core, struct request *r) {
-    const struct job *job = r->job;
-    const struct core_service_config *c = &job->service->config;
-    uint64_t now = core->now / 1000 * 1000; /* when it rings must not show in what happens */
-    bool queued = job->state == CORE_QUEUED;
-    if (r->deadline && r->deadline <= now) {
-        struct failure why = {.error = WEIR_EDEADLINE, .service = job->service->name};
-        core->stats.rejected_deadline++;
+static void miss_deadline(struct core *core, struct request *r) {
+    struct service *s = r->job ? r->job->service : r->gathers_from;
+    struct failure why = {.error = WEIR_EDEADLINE, .service = s->name};
+    core->stats.rejected_deadline++;
+    if (r->job)
         core_request_drop_job(core, r, CORE_DEADLINE);
-        core_request_fail(core, r, &why);
-    } else if (queued && c->queue_time_us && core_time_add(job->queued_at, c->queue_time_us) <= now) {
+    else
+        core->stats.cancelled[CORE_PHASE_RUNNING][CORE_DEADLINE]++;
+    core_request_fail(core, r, &why);
+}
+
+void core_request_timer(struct core *core, struct request *r) {
+    const struct job *queued = r->job && r->job->state == CORE_QUEUED ? r->job : NULL;
+    const struct core_service_config *c = queued ? &queued->service->config : NULL;
+    uint64_t now = core->now / 1000 * 1000; /* when it rings must not show in what happens */
+    if (r->deadline && !r->parent && r->deadline <= now) {
+        miss_deadline(core, r);
+    } else if (queued && c->queue_time_us && core_time_add(queued->queued_at, c->queue_time_us) <= now) {
         core->stats.rejected_queue_time++;
         refuse_queued(core, r, 0, NULL);
-    } else if (queued && core_limits_shed(core, job)) {
+    } else if (queued && core_limits_shed(core, queued)) {
         core_request_shed(core, r);
-    } else if (queued && job->place.later && core_time_add(job->queued_at, c->prefer_us) <= now) {
+    } else if (queued && queued->place.later && core_time_add(queued->queued_at, c->prefer_us) <= now) {
         settle_for_any(core, r->job);
     } else {
         core_request_arm(core, r);

@@ -34,4 +34,10 @@ struct requester {
     const struct requester_ops *ops;
 };
 
+/* Who gathers what became of a request's parts (core_job_scatter). */
+struct gatherer {
+    /* The request has ended before: its parts are cancelled, and none of their requesters will hear of it. */
+    void (*gone)(struct gatherer *g);
+};
+
 #endif

@@ -39,6 +39,8 @@ struct core {
 void core_enter(struct core *core, uint64_t now);
 /* The job that this worker has been given and that has not ended; else NULL, and counted as late. */
 struct job *core_job_of(struct core *core, uint64_t worker, uint64_t job);
+/* The same in the given state. */
+struct job *core_job_in(struct core *core, uint64_t worker, uint64_t job, enum core_job_state state);
 
 static inline struct request *core_request_at(struct core *core, uint64_t id) {
     return slab_get(&core->requests, id);

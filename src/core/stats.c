@@ -31,6 +31,12 @@ void core_stats(const struct core *core, struct core_stats *ret) {
     ret->draining = core->draining;
 }
 
+uint64_t core_service_slots(const struct core *core, struct slice name) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    const struct service *s = core_service_find(core, name);
+    return s ? s->slots : 0;
+}
+
 bool core_service_next(const struct core *core, uint32_t *cursor, struct core_service_view *ret) {
     MAGIC_CHECK(core, CORE_MAGIC);
     if (*cursor >= core->service_count) return false;

@@ -34,6 +34,11 @@ void core_tenants_init(struct core *core);
 void core_tenants_free(struct core *core);
 /* A request begins: its tenant, made when there is none with that name; never NULL. */
 struct tenant *core_tenant_enter(struct core *core, struct slice name);
+/* Another request of the same tenant begins; returns it. */
+static inline struct tenant *core_tenant_share(struct tenant *t) {
+    t->requests++;
+    return t;
+}
 /* A request of the tenant is over. */
 void core_tenant_leave(struct core *core, struct tenant *t);
 /* Microseconds until its bucket has a token; 0: now. */

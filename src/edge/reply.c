@@ -154,6 +154,7 @@ void reply_problem(struct ask *a, int error, unsigned status, const char *detail
     struct buffer *out = stream_out(&a->conn->stream);
     if (retry_after_s) put_number(out, SLICE("retry-after"), retry_after_s);
     if (error == WEIR_ENOTALLOWED) put_field(out, SLICE("allow"), SLICE("GET, HEAD"));
+    if (error == WEIR_ETOKEN) put_field(out, SLICE("www-authenticate"), SLICE("Bearer")); /* RFC 6750 3 */
     own_body(a, buffer_slice(&body));
     buffer_fini(&body);
 }

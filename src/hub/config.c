@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration as a whole: its table of keys (made from config.def), layers, services, checks.
+ * The configuration as a whole: its table of keys (made from config.def), layers, checks, tokens.
  *
  * Layers decide whether a list is added to or replaced: each file and each environment is one, and so are
  * the config_set calls between them. set_in[key] tells in which layer a key was last set.
  */
 #include "hub/config.h"
 
-#include "core/core.h"
 #include "hub/config_value.h"
 #include "wire/head.h"
 
@@ -15,7 +14,6 @@
 #include <stdlib.h>
 #include <weir/weir.h>
 
-#define STRING(x) #x
 const struct config_key config_keys[] = {
 #define GROUP(title) {.type = CONFIG_GROUP, .help = title},
 #define KEY(type_, field, flag_, argument_, standard_, low_, high_, help_)                                   \
@@ -27,38 +25,16 @@ const struct config_key config_keys[] = {
      .low = low_,                                                                                            \
      .high = high_,                                                                                          \
      .offset = offsetof(struct config, field),                                                               \
+     .size = sizeof(CONFIG_C_##type_),                                                                       \
      .index = CONFIG_KEY_##field},
 #include "hub/config.def"
 };
 const size_t config_keys_count = sizeof config_keys / sizeof config_keys[0];
 
-enum service_index {
-#define SERVICE_KEY(type, field, flag, argument, hub_field, low, high, help) SERVICE_KEY_##field,
-#include "hub/config.def"
-    SERVICE_KEY_COUNT
-};
-_Static_assert(SERVICE_KEY_COUNT <= 32, "config_service.given has a bit for each");
-
-const struct config_key config_service_keys[] = {
-#define SERVICE_KEY(type_, field, flag_, argument_, hub_field, low_, high_, help_)                           \
-    {.type = CONFIG_##type_,                                                                                 \
-     .flag = flag_,                                                                                          \
-     .argument = argument_,                                                                                  \
-     .standard = STRING(hub_field),                                                                          \
-     .help = help_,                                                                                          \
-     .low = low_,                                                                                            \
-     .high = high_,                                                                                          \
-     .offset = offsetof(struct config_service, field),                                                       \
-     .hub_offset = offsetof(struct config, hub_field),                                                       \
-     .index = SERVICE_KEY_##field},
-#include "hub/config.def"
-};
-const size_t config_service_keys_count = sizeof config_service_keys / sizeof config_service_keys[0];
-
 bool config_key_repeats(const struct config_key *key) {
     return key->type == CONFIG_ADDRESSES || key->type == CONFIG_ENDPOINTS || key->type == CONFIG_ORIGINS ||
            key->type == CONFIG_ROUTES || key->type == CONFIG_SILENT || key->type == CONFIG_TOKENS ||
-           key->type == CONFIG_SERVICES;
+           key->type == CONFIG_SECTIONS;
 }
 
 void config_env_name(const char *flag, char *ret, size_t size) {
@@ -112,94 +88,10 @@ const char *config_key_nearest(const struct config_key *keys, size_t n, struct s
     return nearest;
 }
 
-static int fail_unknown(const struct config_key *keys, size_t n, struct slice name, char **ret_text) {
+int config_fail_unknown(const struct config_key *keys, size_t n, struct slice name, char **ret_text) {
     const char *nearest = config_key_nearest(keys, n, name);
     if (nearest) return config_fail(ret_text, "unknown key; did you mean %s?", nearest);
     return config_fail(ret_text, "unknown key");
-}
-
-/* ---- services ---- */
-
-static struct config_service *service_find(const struct config *c, struct slice name) {
-    for (size_t i = 0; i < c->service.count; i++) {
-        if (slice_eq(slice_of(c->service.items[i].name), name)) return &c->service.items[i];
-    }
-    return NULL;
-}
-
-int config_service_entry(struct config *c, struct slice name, struct config_service **ret, char **ret_text) {
-    if ((*ret = service_find(c, name))) return 0;
-    if (!text_is_service(name))
-        return config_fail(ret_text, "\"%.*s\" is not a service's name", SLICE_ARG(name));
-    size_t n = c->service.count;
-    if (n >= CONFIG_MAX_ITEMS) return config_fail(ret_text, "more than %d services", CONFIG_MAX_ITEMS);
-    struct config_service *items = c->service.items;
-    if (n == 0 || (n & (n - 1)) == 0) {
-        items = realloc(items, (n ? 2 * n : 1) * sizeof *items);
-        if (!items) return WEIR_ENOMEM;
-        c->service.items = items;
-    }
-    items[n] = (struct config_service){.name = strndup(name.p, name.n)};
-    if (!items[n].name) return WEIR_ENOMEM;
-    *ret = &items[c->service.count++];
-    return 0;
-}
-
-int config_service_set(struct config_service *s, struct slice key, const char *value, char **ret_text) {
-    const struct config_key *row = config_key_find(config_service_keys, config_service_keys_count, key);
-    if (!row) return fail_unknown(config_service_keys, config_service_keys_count, key, ret_text);
-    int err = config_value_set(row, s, value, true, ret_text);
-    if (!err) s->given |= 1u << row->index;
-    return err;
-}
-
-/* NAME.KEY=VALUE, or several with commas. A name may hold dots, a key may not. */
-static int set_service_lines(struct config *c, const char *text, char **ret_text) {
-    if (strcmp(text, "off") == 0) return 0;
-    for (struct slice rest = slice_of(text); rest.p;) {
-        struct slice value = slice_next(&rest, ','), path = slice_next(&value, '=');
-        const char *dot = path.n ? memrchr(path.p, '.', path.n) : NULL;
-        if (!dot || !value.p) return config_fail(ret_text, "\"%s\" is not NAME.KEY=VALUE", text);
-        struct slice name = {path.p, (size_t)(dot - path.p)}, key = {dot + 1, path.n - name.n - 1};
-        value = slice_trim(value);
-        char *copy = strndup(value.p, value.n);
-        if (!copy) return WEIR_ENOMEM;
-        struct config_service *s;
-        int err = config_service_entry(c, name, &s, ret_text);
-        if (!err) err = config_service_set(s, key, copy, ret_text);
-        free(copy);
-        if (err) return err;
-    }
-    return 0;
-}
-
-/* A service's keys that were not given have the hub's. */
-static void complete_service(const struct config *c, struct config_service *s) {
-    for (size_t i = 0; i < config_service_keys_count; i++) {
-        const struct config_key *row = &config_service_keys[i];
-        if (s->given & (1u << row->index)) continue;
-        size_t size = row->type == CONFIG_CHOICE ? sizeof(unsigned) : sizeof(uint64_t);
-        memcpy((char *)s + row->offset, (const char *)c + row->hub_offset, size);
-    }
-}
-
-const struct config_service *config_service_find(const struct config *c, struct slice name) {
-    const struct config_service *s = service_find(c, name);
-    return s ? s : &c->service_default;
-}
-
-void config_service_core(const struct config_service *s, struct core_service_config *ret) {
-    *ret = (struct core_service_config){
-        .max_queued = s->max_queued,
-        .max_queued_bytes = s->max_queued_bytes,
-        .queue_time_us = s->queue_time * 1000,
-        .target_wait_us = s->target_wait * 1000,
-        .age_us = s->age * 1000,
-        .attempts = (unsigned)s->attempts,
-        .full_status = s->full_status == CONFIG_FULL_429 ? 429 : 503,
-        .retry_always = s->retry == CONFIG_RETRY_ALWAYS,
-        .admit_by_deadline = s->admission == CONFIG_ADMISSION_DEADLINE,
-    };
 }
 
 /* ---- life ---- */
@@ -208,7 +100,7 @@ int config_init(struct config *c) {
     *c = (struct config){0};
     for (size_t i = 0; i < config_keys_count; i++) {
         const struct config_key *row = &config_keys[i];
-        if (row->type == CONFIG_GROUP || row->type == CONFIG_SERVICES) continue;
+        if (row->type == CONFIG_GROUP || row->type == CONFIG_SECTIONS) continue;
         int err = config_value_set(row, c, row->standard, true, NULL);
         if (err) return err;
     }
@@ -217,12 +109,12 @@ int config_init(struct config *c) {
 }
 
 void config_fini(struct config *c) {
+    config_sections_fini(c);
     for (size_t i = 0; i < config_keys_count; i++) {
         if (config_keys[i].type != CONFIG_GROUP) config_value_fini(&config_keys[i], c);
     }
-    for (size_t i = 0; i < c->service.count; i++) free(c->service.items[i].name);
-    free(c->service.items);
     config_pairs_fini(&c->file_tokens);
+    config_pairs_fini(&c->file_client_tokens);
     *c = (struct config){0};
 }
 
@@ -230,8 +122,9 @@ void config_fini(struct config *c) {
 
 int config_set_key(struct config *c, struct slice name, const char *value, char **ret_text) {
     const struct config_key *row = config_key_find(config_keys, config_keys_count, name);
-    if (!row) return fail_unknown(config_keys, config_keys_count, name, ret_text);
-    if (row->type == CONFIG_SERVICES) return set_service_lines(c, value, ret_text);
+    if (!row) return config_fail_unknown(config_keys, config_keys_count, name, ret_text);
+    if (row->type == CONFIG_SECTIONS)
+        return config_section_lines(c, config_kind_find(slice_of(row->flag)), value, ret_text);
     int err = config_value_set(row, c, value, c->set_in[row->index] != c->layer, ret_text);
     if (!err) c->set_in[row->index] = c->layer;
     return err;
@@ -317,33 +210,36 @@ static int check_limits(const struct config *c, char **ret_text) {
     }
     if (c->service.count > c->max_services)
         return config_fail(ret_text, "more services are configured than max-services allows");
+    if (c->tenant.count > c->max_tenants)
+        return config_fail(ret_text, "more tenants are configured than max-tenants allows");
     return 0;
 }
 
-/* A line of token_file: NAME=SECRET, a comment, or nothing. */
-static int token_line(struct config *c, unsigned number, struct slice line, char **ret_text) {
+/* A line of a file of tokens: NAME=SECRET, a comment, or nothing. */
+static int token_line(struct config_pairs *to, const char *path, unsigned number, struct slice line,
+                      char **ret_text) {
     line = slice_trim(line);
     if (line.n && line.p[line.n - 1] == '\r') line.n--;
     if (line.n == 0 || line.p[0] == '#') return 0;
     char *why = NULL;
-    int err = config_token_add(&c->file_tokens, line, ret_text ? &why : NULL);
-    if (err == WEIR_ECONFIG) config_fail(ret_text, "%s:%u: %s", c->token_file, number, why ? why : "wrong");
+    int err = config_token_add(to, line, ret_text ? &why : NULL);
+    if (err == WEIR_ECONFIG) config_fail(ret_text, "%s:%u: %s", path, number, why ? why : "wrong");
     free(why);
     return err;
 }
 
-static int read_tokens(struct config *c, char **ret_text) {
-    config_pairs_fini(&c->file_tokens);
-    if (!c->token_file) return 0;
+static int read_tokens(struct config_pairs *to, const char *path, char **ret_text) {
+    config_pairs_fini(to);
+    if (!path) return 0;
     struct buffer text;
     buffer_init(&text);
-    int err = config_read(c->token_file, &text, ret_text);
+    int err = config_read(path, &text, ret_text);
     unsigned number = 1;
     for (struct slice rest = buffer_slice(&text); rest.p && !err; number++)
-        err = token_line(c, number, slice_next(&rest, '\n'), ret_text);
+        err = token_line(to, path, number, slice_next(&rest, '\n'), ret_text);
     buffer_fini(&text);
-    if (!err && c->file_tokens.count == 0) /* an emptied file must not open the door to all */
-        err = config_fail(ret_text, "%s: has no token", c->token_file);
+    if (!err && to->count == 0) /* an emptied file must not open the door to all */
+        err = config_fail(ret_text, "%s: has no token", path);
     return err;
 }
 
@@ -351,31 +247,41 @@ int config_check(struct config *c, char **ret_text) {
     int err = check_listeners(c, ret_text);
     if (!err) err = check_routes(c, ret_text);
     if (!err) err = check_limits(c, ret_text);
-    if (!err) err = read_tokens(c, ret_text);
+    if (!err) err = read_tokens(&c->file_tokens, c->token_file, ret_text);
+    if (!err) err = read_tokens(&c->file_client_tokens, c->client_token_file, ret_text);
     if (err) return err;
-    c->service_default = (struct config_service){0};
-    complete_service(c, &c->service_default);
-    for (size_t i = 0; i < c->service.count; i++) complete_service(c, &c->service.items[i]);
+    config_sections_complete(c);
     return 0;
 }
 
 /* ---- tokens ---- */
 
-bool config_wants_token(const struct config *c) {
-    return c->token.count + c->file_tokens.count > 0;
+struct config_tokens config_worker_tokens(const struct config *c) {
+    return (struct config_tokens){&c->token, &c->file_tokens};
+}
+
+struct config_tokens config_client_tokens(const struct config *c) {
+    return (struct config_tokens){&c->client_token, &c->file_client_tokens};
+}
+
+bool config_tokens_wanted(struct config_tokens t) {
+    return t.given->count + t.from_file->count > 0;
 }
 
 /* Looks at all of b, however early it differs. */
 static bool same_secret(const char *a, struct slice b) {
     size_t n = strlen(a);
     unsigned char differs = n != b.n;
-    for (size_t i = 0; i < b.n; i++) differs |= (unsigned char)((n ? a[i % n] : 0) ^ b.p[i]);
+    for (size_t i = 0, j = 0; i < b.n; i++) {
+        differs |= (unsigned char)(a[j] ^ b.p[i]);
+        j = j + 1 < n ? j + 1 : 0;
+    }
     return !differs;
 }
 
-const char *config_token_name(const struct config *c, struct slice secret) {
+const char *config_token_name(struct config_tokens t, struct slice secret) {
     const char *name = NULL;
-    const struct config_pairs *all[] = {&c->token, &c->file_tokens};
+    const struct config_pairs *all[] = {t.given, t.from_file};
     for (size_t k = 0; k < 2; k++) {
         for (size_t i = 0; i < all[k]->count; i++) {
             if (same_secret(all[k]->items[i].value, secret)) name = all[k]->items[i].name;
@@ -386,24 +292,14 @@ const char *config_token_name(const struct config *c, struct slice secret) {
 
 /* ---- printing ---- */
 
-static int print_service(const struct config_service *s, struct buffer *out) {
-    int err = buffer_printf(out, "\n[service %s]\n", s->name);
-    for (size_t i = 0; i < config_service_keys_count && !err; i++) {
-        const struct config_key *row = &config_service_keys[i];
-        if (s->given & (1u << row->index)) err = config_value_print(row, s, out);
-    }
-    return err;
-}
-
 int config_print(const struct config *c, struct buffer *out) {
     int err = buffer_printf(out, "[hub]\n");
     for (size_t i = 0; i < config_keys_count && !err; i++) {
         const struct config_key *row = &config_keys[i];
         if (row->type == CONFIG_GROUP)
             err = buffer_printf(out, "%s# %s\n", i ? "\n" : "", row->help);
-        else if (row->type != CONFIG_SERVICES)
+        else if (row->type != CONFIG_SECTIONS)
             err = config_value_print(row, c, out);
     }
-    for (size_t i = 0; i < c->service.count && !err; i++) err = print_service(&c->service.items[i], out);
-    return err;
+    return err ? err : config_sections_print(c, out);
 }

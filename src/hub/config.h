@@ -18,6 +18,7 @@
 #include "base/buffer.h"
 
 struct core_service_config;
+struct core_tenant_config;
 
 struct config_list {
     char **items;
@@ -44,9 +45,11 @@ enum config_type {
     CONFIG_ROUTES,    /* name: path, value: service */
     CONFIG_SILENT,    /* name: address, value: service */
     CONFIG_TOKENS,    /* name: whose, value: the secret */
-    CONFIG_SERVICES,
-    CONFIG_SIZE,     /* bytes */
-    CONFIG_DURATION, /* milliseconds */
+    CONFIG_LABELS,    /* with commas, as the core has them; NULL: off */
+    CONFIG_SECTIONS,  /* NAME.KEY=VALUE of a kind of sections */
+    CONFIG_SIZE,      /* bytes */
+    CONFIG_DURATION,  /* milliseconds */
+    CONFIG_RATE,      /* per hour; 0: off */
     CONFIG_COUNT,
     CONFIG_BOOL,
     CONFIG_CHOICE /* index into its values */
@@ -62,9 +65,11 @@ enum config_type {
 #define CONFIG_C_ROUTES struct config_pairs
 #define CONFIG_C_SILENT struct config_pairs
 #define CONFIG_C_TOKENS struct config_pairs
-#define CONFIG_C_SERVICES struct config_services
+#define CONFIG_C_LABELS char *
+#define CONFIG_C_SECTIONS struct config_sections
 #define CONFIG_C_SIZE uint64_t
 #define CONFIG_C_DURATION uint64_t
+#define CONFIG_C_RATE uint64_t
 #define CONFIG_C_COUNT uint64_t
 #define CONFIG_C_BOOL bool
 #define CONFIG_C_CHOICE unsigned
@@ -74,17 +79,28 @@ enum { CONFIG_RETRY_SAFE, CONFIG_RETRY_ALWAYS };
 enum { CONFIG_ADMISSION_ROOM, CONFIG_ADMISSION_DEADLINE };
 enum { CONFIG_FULL_503, CONFIG_FULL_429 };
 enum { CONFIG_HALF_CLOSE, CONFIG_HALF_ALLOW };
+enum { CONFIG_ORDER_FIFO, CONFIG_ORDER_SHORTEST };
 /* log_level is an enum log_level. */
 
-/* How one service behaves: whole after config_check, whatever was given. */
+/* What [KIND NAME] says. The struct of each kind begins with it; it is whole after config_check, whatever was
+   given. Of its texts those that were given are its own, the others the hub-wide ones. */
+struct config_section {
+    char *name;     /* NULL in a default */
+    unsigned given; /* bit per key that was set for it */
+};
 struct config_service {
-    char *name;     /* NULL in config.service_default */
-    unsigned given; /* bit per SERVICE_KEY that was set for it */
+    struct config_section section;
 #define SERVICE_KEY(type, field, flag, argument, hub_field, low, high, help) CONFIG_C_##type field;
 #include "hub/config.def"
 };
-struct config_services {
-    struct config_service *items;
+struct config_tenant {
+    struct config_section section;
+#define TENANT_KEY(type, field, flag, argument, hub_field, low, high, help) CONFIG_C_##type field;
+#include "hub/config.def"
+};
+/* All sections of one kind: items is an array of struct config_service or config_tenant. */
+struct config_sections {
+    void *items;
     size_t count;
 };
 
@@ -97,8 +113,9 @@ enum config_index {
 struct config {
 #define KEY(type, field, flag, argument, standard, low, high, help) CONFIG_C_##type field;
 #include "hub/config.def"
-    struct config_service service_default; /* set by config_check */
-    struct config_pairs file_tokens;       /* read from token_file by config_check */
+    struct config_service service_default; /* set by config_check, as all below */
+    struct config_tenant tenant_default;
+    struct config_pairs file_tokens, file_client_tokens; /* read from token_file, client_token_file */
     unsigned layer, set_in[CONFIG_KEY_COUNT];
 };
 
@@ -106,7 +123,7 @@ struct config {
 int config_init(struct config *c);
 void config_fini(struct config *c);
 
-/* Sets one key; both are texts as in a file. Also "service" = "NAME.KEY=VALUE". */
+/* Sets one key; both are texts as in a file. Also "service" and "tenant" = "NAME.KEY=VALUE". */
 int config_set(struct config *c, const char *key, const char *value, char **ret_text);
 /* Reads an INI file. All its errors are told at once, one line each. */
 int config_file(struct config *c, const char *path, char **ret_text);
@@ -114,16 +131,25 @@ int config_file(struct config *c, const char *path, char **ret_text);
 int config_text(struct config *c, const char *name, struct slice text, char **ret_text);
 /* Takes what is named WEIR_KEY from an environment; empty ones and other names are left alone. */
 int config_env(struct config *c, char *const *environment, char **ret_text);
-/* Reads token_file, completes the services, and checks what no key can check alone. */
+/* Reads the files of tokens, completes the sections, and checks what no key can check alone. */
 int config_check(struct config *c, char **ret_text);
 
 /* After config_check: how a service behaves; never NULL. */
 const struct config_service *config_service_find(const struct config *c, struct slice name);
+/* What the core is to know of it; the texts are the configuration's. */
 void config_service_core(const struct config_service *s, struct core_service_config *ret);
-/* Must workers show a token? */
-bool config_wants_token(const struct config *c);
+void config_tenant_core(const struct config_tenant *t, struct core_tenant_config *ret);
+
+/* The tokens of one door: those that were given, and those of its file. */
+struct config_tokens {
+    const struct config_pairs *given, *from_file;
+};
+struct config_tokens config_worker_tokens(const struct config *c);
+struct config_tokens config_client_tokens(const struct config *c);
+/* Must a token be shown? */
+bool config_tokens_wanted(struct config_tokens t);
 /* Whose token this is; NULL: nobody's. Takes the same time for any wrong secret. */
-const char *config_token_name(const struct config *c, struct slice secret);
+const char *config_token_name(struct config_tokens t, struct slice secret);
 
 /* Appends everything as an INI file that would set it; secrets are left out, as comments. 0 or WEIR_ENOMEM.
  */
@@ -134,16 +160,28 @@ int config_print(const struct config *c, struct buffer *out);
 struct config_key {
     enum config_type type;
     const char *flag, *argument;
-    const char *standard; /* the default; of a service's key: the hub's key that has it */
+    const char *standard; /* the default; of a section's key: the hub-wide key that has it */
     const char *help;     /* of a CONFIG_GROUP: its title; all else is NULL */
     uint64_t low, high;
-    size_t offset, hub_offset;
+    size_t offset, hub_offset, size; /* of the field */
     unsigned index;
 };
 extern const struct config_key config_keys[];
 extern const size_t config_keys_count;
-extern const struct config_key config_service_keys[];
-extern const size_t config_service_keys_count;
+
+/* Kinds of sections that have a name. */
+struct config_kind {
+    const char *title; /* [title NAME]; and the flag that sets one key of one section */
+    const char *about; /* for documentation */
+    const struct config_key *keys;
+    size_t keys_count;
+    size_t size;                       /* of a section's struct */
+    size_t list_offset;                /* of its struct config_sections in struct config */
+    size_t default_offset;             /* of the struct there that has the hub-wide values */
+    bool (*name_fits)(struct slice s); /* what a section may be called */
+};
+extern const struct config_kind config_kinds[];
+extern const size_t config_kinds_count;
 /* The name in keys (n of them) nearest to a mistyped one; NULL when none is near. */
 const char *config_key_nearest(const struct config_key *keys, size_t n, struct slice name);
 /* A list, which may be given several times. */

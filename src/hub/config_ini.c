@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Configuration files. inih splits lines into names and values; this file feeds it line by line from memory,
- * which is how it knows the line's number, and follows the sections itself, which inih would cut at 50 bytes.
+ * which is how it knows the line's number, and reads the sections' titles itself, which inih would cut at 50
+ * bytes.
  * Leading blanks are taken off, so that an indented line is a key like any other and never (as inih has it)
  * the rest of the value above.
  */
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <weir/weir.h>
 
-enum section { SECTION_HUB, SECTION_SERVICE, SECTION_UNKNOWN };
+enum section { SECTION_HUB, SECTION_NAMED, SECTION_UNKNOWN };
 enum { ERRORS_MOST = 20 };
 
 struct reading {
@@ -24,7 +25,8 @@ struct reading {
     struct slice rest;
     unsigned line;
     enum section section;
-    struct slice service; /* in SECTION_SERVICE */
+    const struct config_kind *kind; /* in SECTION_NAMED */
+    struct slice title;             /* its name */
     struct buffer errors; /* one line each */
     unsigned error_count;
     int err; /* WEIR_ENOMEM ends the reading */
@@ -49,22 +51,20 @@ static void settle(struct reading *r, int err, const char *key, char *why) {
 
 static void enter_section(struct reading *r, struct slice title) {
     struct slice rest = slice_trim(title), kind = slice_next(&rest, ' ');
+    char *why = NULL;
     r->section = SECTION_UNKNOWN;
     if (slice_eq(kind, SLICE("hub")) && !rest.p) {
         r->section = SECTION_HUB;
-    } else if (slice_eq(kind, SLICE("service")) && rest.p) {
-        char *why = NULL;
-        struct config_service *s;
-        int err = config_service_entry(r->config, slice_trim(rest), &s, &why);
+    } else if (rest.p && (r->kind = config_kind_find(kind))) {
+        struct config_section *s;
+        r->title = slice_trim(rest);
+        int err = config_section_get(r->config, r->kind, r->title, &s, &why);
         settle(r, err, NULL, why);
-        if (err) return;
-        r->section = SECTION_SERVICE;
-        r->service = slice_trim(rest);
+        if (!err) r->section = SECTION_NAMED;
     } else {
-        char *why = NULL;
-        config_fail(&why, "unknown section [%.*s]; there are [hub] and [service NAME]", SLICE_ARG(title));
-        note(r, r->line, NULL, why);
-        free(why);
+        config_fail(&why, "unknown section [%.*s]; there are [hub], [service NAME] and [tenant NAME]",
+                    SLICE_ARG(title));
+        settle(r, WEIR_ECONFIG, NULL, why);
     }
 }
 
@@ -75,7 +75,8 @@ static struct slice trim(struct slice s) {
     return s;
 }
 
-/* fgets for inih: the next line, without its leading blanks. A line that does not fit becomes an empty one.
+/* fgets for inih: the next line, without its leading blanks. A section's title, and a line that does not fit,
+   become an empty one.
  */
 static char *next_line(char *to, int room, void *arg) {
     struct reading *r = arg;
@@ -87,7 +88,11 @@ static char *next_line(char *to, int room, void *arg) {
     r->line++;
 
     line = trim(line);
-    if (line.n > (size_t)room - 2) {
+    const char *close = line.n && line.p[0] == '[' ? memchr(line.p, ']', line.n) : NULL;
+    if (close && !memchr(line.p, '\0', line.n)) {
+        enter_section(r, (struct slice){line.p + 1, (size_t)(close - line.p) - 1});
+        line.n = 0;
+    } else if (line.n > (size_t)room - 2) {
         char *why = NULL;
         if (line.p[0] != '#' && line.p[0] != ';') {
             config_fail(&why, "the line is longer than %d bytes", room - 2);
@@ -98,10 +103,6 @@ static char *next_line(char *to, int room, void *arg) {
     } else if (line.n && memchr(line.p, '\0', line.n)) {
         note(r, r->line, NULL, "the line has a NUL byte");
         line.n = 0;
-    }
-    if (line.n && line.p[0] == '[') {
-        const char *close = memchr(line.p, ']', line.n);
-        if (close) enter_section(r, (struct slice){line.p + 1, (size_t)(close - line.p) - 1});
     }
     memcpy(to, line.p, line.n);
     memcpy(to + line.n, "\n", 2);
@@ -117,9 +118,9 @@ static int set_pair(void *arg, const char *section, const char *key, const char 
     if (r->section == SECTION_HUB) {
         err = config_set_key(r->config, slice_of(key), value, &why);
     } else {
-        struct config_service *s;
-        err = config_service_entry(r->config, r->service, &s, &why);
-        if (!err) err = config_service_set(s, slice_of(key), value, &why);
+        struct config_section *s;
+        err = config_section_get(r->config, r->kind, r->title, &s, &why);
+        if (!err) err = config_section_set(r->kind, s, slice_of(key), value, &why);
     }
     settle(r, err, key, why);
     return 1;

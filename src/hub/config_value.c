@@ -120,6 +120,54 @@ static int set_text(const struct config_key *key, char **field, const char *text
     return 0;
 }
 
+/* ---- labels ---- */
+
+/* "k" or "k=v" of visible ASCII; "${" begins a header's name and "}" ends it. */
+static bool is_label(struct slice s) {
+    for (size_t i = 0; i < s.n; i++) {
+        if (s.p[i] <= ' ' || s.p[i] >= 0x7f || s.p[i] == '}') return false;
+        if (s.p[i] != '$' || i + 1 == s.n || s.p[i + 1] != '{') continue;
+        const char *close = memchr(s.p + i, '}', s.n - i);
+        size_t end = close ? (size_t)(close - s.p) : i + 2;
+        if (!close || !text_is_token((struct slice){s.p + i + 2, end - i - 2})) return false;
+        i = end;
+    }
+    return s.n > 0 && s.p[0] != '=';
+}
+
+/* Items stand between blanks or commas, and are kept with commas, as the core has them. */
+static int set_labels(char **field, const char *text, char **ret_text) {
+    size_t n = 0, size = strlen(text);
+    if (is_off(text)) {
+        free(*field);
+        *field = NULL;
+        return 0;
+    }
+    if (size > CONFIG_MAX_LABELS)
+        return config_fail(ret_text, "labels are longer than %d bytes", CONFIG_MAX_LABELS);
+    char *copy = malloc(size + 1);
+    if (!copy) return WEIR_ENOMEM;
+    for (const char *p = text, *end; *(p += strspn(p, " \t,")); p = end) {
+        end = p + strcspn(p, " \t,");
+        struct slice item = {p, (size_t)(end - p)};
+        if (!is_label(item)) {
+            free(copy);
+            return config_fail(ret_text, "\"%.*s\" is not a label (k or k=v, with ${HEADER})", SLICE_ARG(item));
+        }
+        if (n) copy[n++] = ',';
+        memcpy(copy + n, item.p, item.n);
+        n += item.n;
+    }
+    copy[n] = '\0';
+    if (n == 0) {
+        free(copy);
+        return config_fail(ret_text, "is empty (say off instead)");
+    }
+    free(*field);
+    *field = copy;
+    return 0;
+}
+
 /* ---- lists ---- */
 
 /* Makes room for one more item. */
@@ -283,9 +331,17 @@ static int print_duration(struct buffer *out, uint64_t ms) {
     return buffer_printf(out, "%llus", (unsigned long long)s);
 }
 
+static int print_rate(struct buffer *out, uint64_t per_h) {
+    if (per_h == 0) return buffer_printf(out, "off");
+    if (per_h % 3600 == 0) return buffer_printf(out, "%llu/s", (unsigned long long)(per_h / 3600));
+    if (per_h % 60 == 0) return buffer_printf(out, "%llu/m", (unsigned long long)(per_h / 60));
+    return buffer_printf(out, "%llu/h", (unsigned long long)per_h);
+}
+
 static int print_number(enum config_type type, struct buffer *out, uint64_t v) {
     if (type == CONFIG_SIZE) return print_size(out, v);
     if (type == CONFIG_DURATION) return print_duration(out, v);
+    if (type == CONFIG_RATE) return print_rate(out, v);
     return buffer_printf(out, "%llu", (unsigned long long)v);
 }
 
@@ -303,6 +359,25 @@ static int fail_range(const struct config_key *key, const char *text, char **ret
     return err;
 }
 
+/* "10/s", "600/m", "5000/h", or "10": per second. */
+static bool parse_rate(struct slice s, uint64_t *ret_per_h) {
+    static const struct {
+        struct slice unit;
+        uint64_t times;
+    } units[] = {{{"s", 1}, 3600}, {{"m", 1}, 60}, {{"h", 1}, 1}};
+    if (slice_eq(s, SLICE("off"))) {
+        *ret_per_h = 0;
+        return true;
+    }
+    const char *slash = s.n ? memchr(s.p, '/', s.n) : NULL;
+    size_t digits = slash ? (size_t)(slash - s.p) : s.n;
+    struct slice unit = slash ? (struct slice){slash + 1, s.n - digits - 1} : units[0].unit;
+    if (!slice_u64((struct slice){s.p, digits}, ret_per_h)) return false;
+    for (size_t i = 0; i < 3; i++)
+        if (slice_eq(unit, units[i].unit)) return !__builtin_mul_overflow(*ret_per_h, units[i].times, ret_per_h);
+    return false;
+}
+
 static int set_number(const struct config_key *key, uint64_t *field, const char *text, char **ret_text) {
     struct slice s = slice_of(text);
     uint64_t v;
@@ -312,6 +387,9 @@ static int set_number(const struct config_key *key, uint64_t *field, const char 
     } else if (key->type == CONFIG_DURATION) {
         if (!slice_duration_ms(s, &v))
             return config_fail(ret_text, "\"%s\" is not a time (seconds, or with ms, s, m, h)", text);
+    } else if (key->type == CONFIG_RATE) {
+        if (!parse_rate(s, &v))
+            return config_fail(ret_text, "\"%s\" is not a rate (10/s, 600/m, 5000/h, or off)", text);
     } else if (!slice_u64(s, &v)) {
         return config_fail(ret_text, "\"%s\" is not a number", text);
     }
@@ -369,15 +447,18 @@ int config_value_set(const struct config_key *key, void *base, const char *text,
     case CONFIG_HEADER:
     case CONFIG_FIELD:
         return set_text(key, field, text, ret_text);
+    case CONFIG_LABELS:
+        return set_labels(field, text, ret_text);
     case CONFIG_SIZE:
     case CONFIG_DURATION:
+    case CONFIG_RATE:
     case CONFIG_COUNT:
         return set_number(key, field, text, ret_text);
     case CONFIG_BOOL:
         return set_bool(field, text, ret_text);
     case CONFIG_CHOICE:
         return set_choice(key, field, text, ret_text);
-    case CONFIG_SERVICES:
+    case CONFIG_SECTIONS:
     case CONFIG_GROUP:
         break;
     }
@@ -434,6 +515,7 @@ int config_value_print(const struct config_key *key, const void *base, struct bu
     }
     case CONFIG_SIZE:
     case CONFIG_DURATION:
+    case CONFIG_RATE:
     case CONFIG_COUNT: {
         int err = buffer_printf(out, "%s = ", key->flag);
         if (!err) err = print_number(key->type, out, *(const uint64_t *)field);
@@ -464,6 +546,7 @@ void config_value_fini(const struct config_key *key, void *base) {
     case CONFIG_PATH:
     case CONFIG_HEADER:
     case CONFIG_FIELD:
+    case CONFIG_LABELS:
         free(*(char **)field);
         *(char **)field = NULL;
         break;

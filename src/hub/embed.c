@@ -29,6 +29,10 @@ int weir_hub_run(weir_hub *h) {
     return hub_run(h->hub);
 }
 
+void weir_hub_choose(weir_hub *h, weir_choose *choose, void *arg) {
+    hub_choose(h->hub, choose, arg);
+}
+
 void weir_hub_stop(weir_hub *h) {
     hub_stop(h->hub);
 }

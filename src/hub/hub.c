@@ -19,6 +19,7 @@
 
 static void act(const struct core_action *a) {
     struct worker_port *port = a->port;
+    if (a->gatherer) a->gatherer->gone(a->gatherer);
     switch (a->kind) {
     case CORE_SEND:
         a->requester->ops->taken(a->requester);
@@ -33,6 +34,7 @@ static void act(const struct core_action *a) {
     case CORE_ENDED:
         a->requester->ops->fail(a->requester, &(struct failure){.error = WEIR_ECUT});
         break;
+    case CORE_GONE:
     case CORE_NOTHING:
         break;
     }
@@ -106,53 +108,6 @@ static char *text_of(const char *format, ...) {
     return text;
 }
 
-static void release_message(void *ctx, void *message) {
-    (void)ctx;
-    message_unref(message);
-}
-
-static bool message_replayable(void *ctx, const void *message) {
-    (void)ctx;
-    const struct message *m = message;
-    return !m->body || body_replayable(m->body);
-}
-
-/* Services that a route or a listener names exist. */
-static int define_named(struct core *core, const struct config_pairs *pairs,
-                        const struct core_service_config *config) {
-    int err = 0;
-    for (size_t i = 0; i < pairs->count && err == 0; i++) {
-        struct slice name = slice_of(pairs->items[i].value);
-        if (!core_service_known(core, name)) err = core_service_define(core, name, config);
-    }
-    return err;
-}
-
-static int make_core(struct hub *h) {
-    const struct config *cfg = h->config;
-    struct core_config c;
-    core_defaults(&c);
-    c.max_queued = cfg->max_queued;
-    c.max_queued_bytes = cfg->max_queued_bytes;
-    c.max_hops = (unsigned)cfg->max_hops;
-    c.max_services = (unsigned)cfg->max_services;
-    c.max_workers = (unsigned)cfg->max_workers;
-    c.release = release_message;
-    c.replayable = message_replayable;
-    config_service_core(&cfg->service_default, &c.service);
-    h->core = core_new(&c, io_now_us(&h->loop));
-    if (!h->core) return WEIR_ENOMEM;
-    int err = 0;
-    for (size_t i = 0; i < cfg->service.count && err == 0; i++) {
-        struct core_service_config s;
-        config_service_core(&cfg->service.items[i], &s);
-        err = core_service_define(h->core, slice_of(cfg->service.items[i].name), &s);
-    }
-    if (err == 0) err = define_named(h->core, &cfg->route, &c.service);
-    if (err == 0) err = define_named(h->core, &cfg->workers_silent, &c.service);
-    return err;
-}
-
 static bool half_close_allowed(void *ctx, struct slice service) {
     struct hub *h = ctx;
     return config_service_find(h->config, service)->half_close == CONFIG_HALF_ALLOW;
@@ -160,7 +115,12 @@ static bool half_close_allowed(void *ctx, struct slice service) {
 
 static const char *token_name(void *ctx, struct slice secret) {
     struct hub *h = ctx;
-    return config_token_name(h->config, secret);
+    return config_token_name(config_worker_tokens(h->config), secret);
+}
+
+static const char *client_token_name(void *ctx, struct slice secret) {
+    struct hub *h = ctx;
+    return config_token_name(config_client_tokens(h->config), secret);
 }
 
 static int longest_first(const void *a, const void *b) {
@@ -216,6 +176,8 @@ static int make_edges(struct hub *h) {
         .cors_headers = cfg->cors_headers,
         .cors_max_age_s = cfg->cors_max_age / 1000,
         .tenant_header = slice_of(cfg->tenant_header),
+        .token_required = config_tokens_wanted(config_client_tokens(cfg)),
+        .token_name = client_token_name,
         .health_path = cfg->health_path,
         .trust_forwarded = cfg->trust_forwarded,
         .server_name = cfg->server_name,
@@ -247,12 +209,14 @@ static int make_attach(struct hub *h) {
         .max_head = cfg->max_head,
         .body_window = cfg->body_window,
         .buffered_body = cfg->buffered_body,
+        .max_gather = cfg->max_gather,
+        .max_gather_total = cfg->max_queued_bytes,
         .max_slots = 65536,
         .max_links = (unsigned)cfg->max_workers,
         .upgrade_timeout_us = cfg->head_timeout * 1000,
         .heartbeat_us = cfg->heartbeat * 1000,
         .heartbeat_missed = (unsigned)cfg->heartbeat_missed,
-        .token_required = config_wants_token(cfg),
+        .token_required = config_tokens_wanted(config_worker_tokens(cfg)),
         .token_name = token_name,
         .zmq_secret = h->zmq_key.secret[0] ? h->zmq_key.secret : NULL,
         .ctx = h,
@@ -398,7 +362,7 @@ static void on_woken(void *ctx) {
 
 static int start(struct hub *h, char **ret_text) {
     int err = open_logs(h, ret_text);
-    if (err == 0) err = make_core(h);
+    if (err == 0) err = hub_make_core(h);
     if (err == 0) err = make_routes(h);
     if (err == 0) err = join_origins(h);
     if (err == 0) err = make_edges(h);
@@ -474,6 +438,12 @@ const char *hub_address(const struct hub *h, const char *listener) {
     if (strcmp(listener, "zmq") == 0) return attach_endpoint(h->attach, 0);
     if (strcmp(listener, "admin") == 0 && h->admin) return edge_address(h->admin, 0);
     return NULL;
+}
+
+void hub_choose(struct hub *h, weir_choose *choose, void *arg) {
+    h->choose = choose;
+    h->choose_arg = arg;
+    core_set_choose(h->core, choose ? hub_choice : NULL);
 }
 
 void *hub_zmq_context(const struct hub *h) {

@@ -7,6 +7,7 @@
 #define HUB_HUB_H
 
 #include "hub/config.h"
+#include "weir/weir.h"
 
 struct hub;
 
@@ -20,6 +21,8 @@ void hub_stop(struct hub *h);
 /* "listen", "workers", "zmq" or "admin": the address that the (first) listener is bound to; NULL: there is
  * none. */
 const char *hub_address(const struct hub *h, const char *listener);
+/* Before hub_run: who chooses among workers that are free (weir_hub_choose). NULL: nobody. */
+void hub_choose(struct hub *h, weir_choose *choose, void *arg);
 /* Of the ZeroMQ endpoints; NULL: there are none. */
 void *hub_zmq_context(const struct hub *h);
 /* One end of a new socket pair whose other end the hub treats as a worker's connection. Any thread. 0,

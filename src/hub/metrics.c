@@ -77,10 +77,31 @@ static void service_number(struct buffer *out, const char *name, struct slice se
     (void)buffer_printf(out, "\"} %llu\n", (unsigned long long)value);
 }
 
+/* The name comes from a client: what is not visible ASCII stands as in a URL, since a page must be UTF-8. */
+static void tenant_number(struct buffer *out, const char *name, const char *labels, struct slice tenant,
+                          uint64_t value) {
+    (void)buffer_printf(out, "%s{tenant=\"", name);
+    for (size_t i = 0; i < tenant.n; i++) {
+        unsigned char c = (unsigned char)tenant.p[i];
+        if (c < ' ' || c >= 0x7f)
+            (void)buffer_printf(out, "%%%02X", c);
+        else
+            label_value(out, (struct slice){tenant.p + i, 1});
+    }
+    (void)buffer_printf(out, "\"%s%s} %llu\n", labels[0] ? "," : "", labels, (unsigned long long)value);
+}
+
 #define EACH_SERVICE(body)                                                                                   \
     do {                                                                                                     \
         struct core_service_view view;                                                                       \
         for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &view);) body;                         \
+    } while (0)
+
+#define EACH_TENANT(body)                                                                                    \
+    do {                                                                                                     \
+        struct core_tenant_view tenant;                                                                      \
+        struct core_tenant_cursor at = {0};                                                                  \
+        for (int n = 0; n < HUB_TENANTS_SHOWN && core_tenant_next(h->core, &at, &tenant); n++) body;         \
     } while (0)
 
 int hub_metrics_text(const struct hub *h, struct buffer *out) {
@@ -111,7 +132,15 @@ int hub_metrics_text(const struct hub *h, struct buffer *out) {
 #define SERVICE_HISTOGRAM(metric, help, pointer)                                                             \
     family(out, &last, metric, "histogram", help);                                                           \
     EACH_SERVICE(histogram(out, metric, view.name, pointer));
+#define TENANT_COUNTER(metric, labels, help, value)                                                          \
+    family(out, &last, metric, "counter", help);                                                             \
+    EACH_TENANT(tenant_number(out, metric, labels, tenant.name, value));
+#define TENANT_GAUGE(metric, labels, help, value)                                                            \
+    family(out, &last, metric, "gauge", help);                                                               \
+    EACH_TENANT(tenant_number(out, metric, labels, tenant.name, value));
 #include "hub/metrics.def"
+#undef TENANT_COUNTER
+#undef TENANT_GAUGE
 #undef COUNTER
 #undef GAUGE
 #undef HISTOGRAM
@@ -137,6 +166,8 @@ int hub_metrics_markdown(struct buffer *out) {
 #define SERVICE_COUNTER(name, text, value) ROW(name, "service", "counter", text)
 #define SERVICE_GAUGE(name, text, value) ROW(name, "service", "gauge", text)
 #define SERVICE_HISTOGRAM(name, text, value) ROW(name, "service", "histogram", text)
+#define TENANT_COUNTER(name, labels, text, value) ROW(name, sizeof(labels) > 1 ? "tenant," labels : "tenant", "counter", text)
+#define TENANT_GAUGE(name, labels, text, value) ROW(name, sizeof(labels) > 1 ? "tenant," labels : "tenant", "gauge", text)
 #include "hub/metrics.def"
     return 0;
 }

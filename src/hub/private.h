@@ -11,6 +11,7 @@
 #include "hub/hub.h"
 
 enum { HUB_MAGIC = 0x6875622d, HUB_TIDY_MS = 2000, HUB_TIDY_LATEST_US = 30 * 1000 * 1000 };
+enum { HUB_TENANTS_SHOWN = 1000 }; /* on each page */
 
 struct hub {
     unsigned magic;
@@ -25,6 +26,8 @@ struct hub {
     struct announcer *announcer;
     struct edge_route *routes;
     char *cors_origin;
+    weir_choose *choose; /* the embedding program's; NULL: none */
+    void *choose_arg;
     uv_timer_t core_timer, drain_timer, tidy_timer;
     uint64_t tidied_us, tidied_requests;
     uint64_t core_due_us;
@@ -39,6 +42,11 @@ void hub_turn(void *ctx);
 /* Carries out what the core has decided. */
 void hub_carry_out(struct hub *h);
 
+/* rules.c: makes h->core. 0, WEIR_ENOMEM, WEIR_EIO, or what the core says. */
+int hub_make_core(struct hub *h);
+/* core_config.choose, which asks h->choose. */
+size_t hub_choice(void *ctx, struct slice service, const void *message, const struct core_candidate *workers,
+                  size_t n);
 /* pages.c: what the admin listener serves. */
 int hub_page(void *ctx, struct slice path, struct slice query, struct edge_page *page);
 /* status.c, metrics.c: 0 or WEIR_ENOMEM. */

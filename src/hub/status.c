@@ -24,17 +24,41 @@ static json_t *number(uint64_t n) {
     return json_integer((json_int_t)n);
 }
 
+static void put_text(json_t *to, const char *name, struct slice value) {
+    if (value.n) json_object_set_new(to, name, text(value));
+}
+
+static json_t *service(const struct core_service_view *v) {
+    json_t *o = json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:f}", "name", text(v->name), "queued",
+                          number(v->queued), "queued_bytes", number(v->queued_bytes), "running",
+                          number(v->running), "workers", number(v->workers), "slots", number(v->slots),
+                          "submitted", number(v->submitted), "dispatched", number(v->dispatched), "done",
+                          number(v->done), "oldest_wait_ms", (double)v->oldest_wait_us / 1000, "rate_per_s",
+                          (double)v->done_per_s_milli / 1000);
+    if (v->config->shortest_first) put_text(o, "order", SLICE("shortest"));
+    put_text(o, "require", v->config->require);
+    put_text(o, "prefer", v->config->prefer);
+    return o;
+}
+
 static json_t *services(const struct hub *h) {
     json_t *list = json_array();
     struct core_service_view v;
-    for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &v);)
+    for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &v);) json_array_append_new(list, service(&v));
+    return list;
+}
+
+static json_t *tenants(const struct hub *h) {
+    json_t *list = json_array();
+    struct core_tenant_view v;
+    struct core_tenant_cursor at = {0};
+    for (int n = 0; n < HUB_TENANTS_SHOWN && core_tenant_next(h->core, &at, &v); n++)
         json_array_append_new(
-            list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:f}", "name", text(v.name), "queued",
-                            number(v.queued), "queued_bytes", number(v.queued_bytes), "running",
-                            number(v.running), "workers", number(v.workers), "slots", number(v.slots),
-                            "submitted", number(v.submitted), "dispatched", number(v.dispatched), "done",
-                            number(v.done), "oldest_wait_ms", (double)v.oldest_wait_us / 1000, "rate_per_s",
-                            (double)v.done_per_s_milli / 1000));
+            list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:i,s:f,s:o,s:i}", "name", text(v.name), "requests",
+                            number(v.requests), "submitted", number(v.submitted), "dispatched",
+                            number(v.dispatched), "rejected_rate", number(v.rejected_rate), "weight",
+                            (int)v.config->weight, "rate_per_s", (double)v.config->rate_per_h / 3600, "burst",
+                            number(v.config->burst), "best_priority", (int)v.config->best_priority));
     return list;
 }
 
@@ -91,11 +115,11 @@ int hub_status_json(const struct hub *h, struct buffer *out) {
     struct core_stats s;
     core_stats(h->core, &s);
     json_t *root =
-        json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version", weir_version(), "uptime_s",
+        json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version", weir_version(), "uptime_s",
                   (double)(now - h->started_us) / 1e6, "draining", s.draining, "requests", number(s.requests),
                   "queued", number(s.queued), "queued_bytes", number(s.queued_bytes), "running",
                   number(s.running), "workers", number(s.workers), "slots", number(s.slots), "services",
-                  services(h), "workers_list", workers(h, now), "jobs", jobs(h, now));
+                  services(h), "tenants", tenants(h), "workers_list", workers(h, now), "jobs", jobs(h, now));
     int err = root ? json_dump_callback(root, append, out, JSON_COMPACT) : -1;
     json_decref(root);
     return err == 0 ? buffer_append(out, "\n", 1) : WEIR_ENOMEM;

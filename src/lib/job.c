@@ -43,6 +43,7 @@ void job_release(struct weir_job *job) {
     arena_fini(&job->arena);
     buffer_fini(&job->body);
     buffer_fini(&job->gathered);
+    parts_free(job->parts);
     buffer_fini(&job->out);
     if (job->event_fd >= 0) close(job->event_fd);
     pthread_cond_destroy(&job->changed);

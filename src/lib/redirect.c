@@ -100,6 +100,8 @@ bool redirect_allowed(const weir_job *job, unsigned status) {
     if (!job->worker->redirects || status != 200) return false;
     struct slice type = head_get_name(&job->answer, SLICE("content-type"));
     return !head_get_name(&job->answer, SLICE("weir-forward")).p &&
+           !head_get_name(&job->answer, SLICE("weir-scatter")).p &&
+           !head_get_name(&job->head, SLICE("weir-part")).p && /* who gathers does not fetch */
            !slice_eq(job->head.method, SLICE("HEAD")) &&
            !(type.n >= 17 && memcmp(type.p, "text/event-stream", 17) == 0);
 }

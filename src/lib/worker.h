@@ -156,6 +156,7 @@ struct weir_job {
     struct http_head head;
     struct buffer body;     /* received, not yet read */
     struct buffer gathered; /* by weir_job_body */
+    struct parts *parts;     /* of it, as weir_job_next_part walks them */
     uint64_t began_ms;
     /* the answer */
     struct http_head answer;
@@ -220,6 +221,9 @@ void http2_more(struct weir_job *job);
 void http2_give_up(struct weir_job *job);
 void http2_consumed(struct weir_job *job, size_t n);
 int http2_redirect(struct weir_job *job, const char *location);
+
+/* scatter.c */
+void parts_free(struct parts *p);
 
 /* job.c */
 /* Has a stream, but no handler yet. */

@@ -77,24 +77,32 @@ static int set_length(struct message *m, const struct http_head *answer, const s
     return value.p ? head_add(h, &m->arena, HEAD_CONTENT_LENGTH, value) : WEIR_ENOMEM;
 }
 
-static int fill_forward(struct message *m, const struct message *original, struct slice target,
-                        const struct http_head *answer, struct body *body) {
+/* Method and target of the next hop. */
+static int begin_hop(struct message *m, const struct message *original, struct slice target) {
     struct http_head *h = &m->head;
     h->method = SLICE("POST");
     h->keep_alive = true;
     if (!target.p) target = original->head.target;
     if (slice_eq(target, SLICE("*"))) target = SLICE("/"); /* only OPTIONS may have it */
     h->target = arena_copy(&m->arena, target);
-    if (!h->target.p) return WEIR_ENOMEM;
-    int r = copy_fields(m, &original->head, stays);
+    return h->target.p ? 0 : WEIR_ENOMEM;
+}
+
+/* The first method, for those who want to know. */
+static int note_method(struct message *m, const struct message *original) {
+    if (head_has(&m->head, HEAD_WEIR_ORIGINAL_METHOD)) return 0;
+    struct slice method = arena_copy(&m->arena, original->head.method);
+    return method.p ? head_add(&m->head, &m->arena, HEAD_WEIR_ORIGINAL_METHOD, method) : WEIR_ENOMEM;
+}
+
+static int fill_forward(struct message *m, const struct message *original, struct slice target,
+                        const struct http_head *answer, struct body *body) {
+    int r = begin_hop(m, original, target);
+    if (!r) r = copy_fields(m, &original->head, stays);
     if (r) return r;
-    head_strip_hop_by_hop(h);
+    head_strip_hop_by_hop(&m->head);
     r = copy_fields(m, answer, comes);
-    if (r) return r;
-    if (!head_has(h, HEAD_WEIR_ORIGINAL_METHOD)) {
-        struct slice method = arena_copy(&m->arena, original->head.method);
-        r = method.p ? head_add(h, &m->arena, HEAD_WEIR_ORIGINAL_METHOD, method) : WEIR_ENOMEM;
-    }
+    if (!r) r = note_method(m, original);
     return r ? r : set_length(m, answer, body);
 }
 
@@ -103,6 +111,55 @@ struct message *message_forward(const struct message *original, struct slice tar
     struct message *m = message_new(original->arena.limit);
     if (!m) return NULL;
     if (fill_forward(m, original, target, answer, body)) {
+        message_unref(m);
+        return NULL;
+    }
+    m->body = body;
+    return m;
+}
+
+/* ------------------------------------------------------------ parts */
+
+static bool part_comes(const struct head_field *f) {
+    return f->id == HEAD_WEIR_KEY || !head_name_is_weir(field_name(f)); /* the others are for the hub */
+}
+
+/* What the part has itself is not taken from the original. */
+static int copy_missing(struct message *m, const struct http_head *from, const struct http_head *part) {
+    for (unsigned i = 0; i < from->count; i++) {
+        const struct head_field *f = &from->fields[i];
+        if (!stays(f) || head_get_name(part, field_name(f)).p) continue;
+        int r = copy_field(m, f);
+        if (r) return r;
+    }
+    return 0;
+}
+
+static int fill_part(struct message *m, const struct message *original, const struct http_head *part,
+                     size_t index, size_t count, struct body *body) {
+    struct http_head none = {0};
+    int r = copy_missing(m, &original->head, part);
+    if (r) return r;
+    head_strip_hop_by_hop(&m->head);
+    r = copy_fields(m, part, part_comes);
+    if (r) return r;
+    char digits[2][SLICE_U64];
+    struct slice at = slice_from_u64(digits[0], index), of = slice_from_u64(digits[1], count);
+    char *text = arena_bytes(&m->arena, at.n + of.n + 1);
+    if (!text) return WEIR_ENOMEM;
+    memcpy(text, at.p, at.n);
+    text[at.n] = '/';
+    memcpy(text + at.n + 1, of.p, of.n);
+    r = head_add_name(&m->head, &m->arena, SLICE("weir-part"), (struct slice){text, at.n + 1 + of.n});
+    return r ? r : set_length(m, &none, body);
+}
+
+struct message *message_part(const struct message *original, const struct http_head *part, size_t index,
+                             size_t count, struct body *body) {
+    struct message *m = message_new(original->arena.limit);
+    if (!m) return NULL;
+    if (begin_hop(m, original, (struct slice){0}) || fill_part(m, original, part, index, count, body) ||
+        note_method(m, original)) {
         message_unref(m);
         return NULL;
     }
@@ -131,10 +188,17 @@ static int parse_forward(struct slice value, struct answer *ret, const char **re
     return 0;
 }
 
+/* SERVICE [; gather=SERVICE2] */
 static int parse_scatter(struct slice value, struct answer *ret, const char **ret_why) {
-    struct slice service = slice_next(&value, ';');
-    if (!text_is_service(service)) return bad_answer("Weir-Scatter names no service", ret_why);
-    *ret = (struct answer){.kind = ANSWER_SCATTER, .service = service};
+    struct answer answer = {.kind = ANSWER_SCATTER, .service = slice_next(&value, ';')};
+    if (!text_is_service(answer.service)) return bad_answer("Weir-Scatter names no service", ret_why);
+    while (value.p) {
+        struct slice parameter = slice_next(&value, ';'), name = slice_next(&parameter, '=');
+        if (!slice_eq_nocase(name, SLICE("gather"))) continue;
+        answer.gather = slice_trim(parameter);
+        if (!text_is_service(answer.gather)) return bad_answer("gather= of Weir-Scatter names no service", ret_why);
+    }
+    *ret = answer;
     return 0;
 }
 

@@ -174,7 +174,8 @@ static bool is_kept(struct slice name) {
     enum head_name id = head_name_id(name);
     if (head_name_hop_by_hop(id) || id == HEAD_CONTENT_LENGTH) return false;
     return !head_name_is_weir(name) || slice_eq(name, SLICE("weir-key")) ||
-           slice_eq(name, SLICE("weir-priority")) || slice_eq(name, SLICE("weir-cost"));
+           slice_eq(name, SLICE("weir-priority")) || slice_eq(name, SLICE("weir-cost")) ||
+           slice_eq(name, SLICE("weir-part-status"));
 }
 
 /* One field line without its CRLF, in our copy, where the name becomes lower case. */

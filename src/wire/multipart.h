@@ -44,8 +44,8 @@ int multipart_next(struct multipart *m, struct multipart_part *ret, const char *
 
 /*
  * Parses a part's field lines into the fields of *ret, whose text is copied into the arena; the rest of *ret
- * is zero. Names become lower case. Left out are hop-by-hop fields, weir-* but for weir-key, weir-priority
- * and weir-cost, and Content-Length: the part's body is its own length.
+ * is zero. Names become lower case. Left out are hop-by-hop fields, weir-* but for weir-key, weir-priority,
+ * weir-cost and weir-part-status, and Content-Length: the part's body is its own length.
  * WEIR_EMALFORMED: line ends other than CRLF, obs-fold, a name that is not a token, control characters, a
  * Content-Length that is not the body's size. WEIR_EHEADTOOBIG: over limit bytes, or 256 fields.
  * WEIR_ENOMEM.

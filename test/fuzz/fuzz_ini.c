@@ -17,9 +17,10 @@ static void print_again(const struct config *c) {
     char *text = NULL;
     ASSERT(config_text(&again, "printed", buffer_slice(&first), &text) == 0);
     again.token = c->token; /* lent, for the comments that stand for them */
+    again.client_token = c->client_token;
     ASSERT(config_print(&again, &second) == 0);
     ASSERT(slice_eq(buffer_slice(&first), buffer_slice(&second)));
-    again.token = (struct config_pairs){0};
+    again.token = again.client_token = (struct config_pairs){0};
     buffer_fini(&first);
     buffer_fini(&second);
     config_fini(&again);
@@ -35,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     text = NULL;
     /* Reads no file: what a token-file would name is not ours to open. */
     free(c.token_file);
-    c.token_file = NULL;
+    free(c.client_token_file);
+    c.token_file = c.client_token_file = NULL;
     if (!err) {
         err = config_check(&c, &text);
         ASSERT((err != 0) == (text != NULL));

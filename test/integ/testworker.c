@@ -215,6 +215,90 @@ static int again(weir_job *job, void *arg) {
     return weir_again(job, target, NULL, NULL, 0);
 }
 
+/* ?to=SERVICE [&gather=SERVICE] &parts=N [&size=BYTES]: parts "0", "1", ..., each filled up to size with '.'; or the
+   lines of the request's body, each a part. */
+static int scatter(weir_job *job, void *arg) {
+    (void)arg;
+    const char *to = weir_job_query(job, "to"), *gather = weir_job_query(job, "gather"), *lines = NULL;
+    uint64_t n = number(job, "parts", 0), size = number(job, "size", 0);
+    size_t lines_size = 0;
+    int err = weir_job_body(job, &lines, &lines_size);
+    if (!to || err != 0) return weir_reply_problem(job, 400, "to= is missing, or the body");
+    if (lines_size > 0) n = 0;
+    for (size_t i = 0; i < lines_size; i++) n += lines[i] == '\n';
+    if (size < 24) size = 24;
+    weir_part *parts = calloc(n + 1, sizeof *parts);
+    char *text = malloc(n * size + 1);
+    const char *line = lines;
+    for (uint64_t i = 0; parts && text && i < n; i++) {
+        char *at = text + i * size;
+        const char *end = lines_size ? strchr(line, '\n') : NULL;
+        parts[i] = (weir_part){.content_type = "text/plain", .body = at};
+        if (end) {
+            parts[i].body = line;
+            parts[i].size = (size_t)(end - line);
+            line = end + 1;
+            continue;
+        }
+        memset(at, '.', size);
+        parts[i].size = (size_t)snprintf(at, size, "%llu", (unsigned long long)i);
+        at[parts[i].size] = '.';
+        if (size > 24) parts[i].size = size;
+    }
+    err = parts && text ? weir_scatter(job, to, gather, parts, n) : WEIR_ENOMEM;
+    free(parts);
+    free(text);
+    return err;
+}
+
+/* What to do with a part: "fail", "crash", "sleep MS", "again" (scatters into two parts), "head" (tells
+   some of its head), else it comes back with '!'. */
+static int portion(weir_job *job, void *arg) {
+    (void)arg;
+    const char *body;
+    size_t size;
+    int err = weir_job_body(job, &body, &size);
+    if (err != 0) return err;
+    if (strcmp(body, "fail") == 0) return WEIR_EIO;
+    if (strcmp(body, "crash") == 0) abort();
+    if (strncmp(body, "sleep ", 6) == 0 && (err = weir_job_wait(job, (unsigned)atoi(body + 6))) != 0) return err;
+    if (strcmp(body, "again") == 0) {
+        weir_part two[] = {{.body = "one", .size = 3}, {.body = "two", .size = 3}};
+        return weir_scatter(job, weir_job_service(job), NULL, two, 2);
+    }
+    if (strcmp(body, "head") == 0) {
+        static const char *const names[] = {"weir-part", "x-mine", "content-type", "weir-hop", "weir-original-method"};
+        char text[400];
+        size_t n = (size_t)snprintf(text, sizeof text, "%s", weir_job_method(job));
+        for (size_t i = 0; i < 5; i++) {
+            const char *value = weir_job_header(job, names[i]);
+            n += (size_t)snprintf(text + n, sizeof text - n, " %.60s", value ? value : "-");
+        }
+        return weir_reply(job, 200, "text/plain", text, n);
+    }
+    return weir_reply_printf(job, 200, "text/x-portion", "%.*s!", (int)size, body);
+}
+
+/* What was gathered: "STATUS:BODY" of each part (with ?sum=, how many of each status). */
+static int summary(weir_job *job, void *arg) {
+    (void)arg;
+    enum { MOST = 4096 };
+    char text[MOST + 1];
+    size_t n = 0;
+    unsigned counts[6] = {0}, total = 0;
+    weir_part part;
+    int err;
+    while ((err = weir_job_next_part(job, &part)) == 0) {
+        int shown = part.size < 40 ? (int)part.size : 40;
+        if (n < MOST) n += (size_t)snprintf(text + n, MOST - n, "%u:%.*s\n", part.status, shown, (const char *)part.body);
+        counts[part.status / 100 < 6 ? part.status / 100 : 0]++;
+        total++;
+    }
+    if (err != WEIR_ENOTFOUND) return err;
+    if (!weir_job_query(job, "sum")) return weir_reply(job, 200, "text/plain", text, n < MOST ? n : MOST);
+    return weir_reply_printf(job, 200, "text/plain", "%u parts, %u ok, %u failed", total, counts[2], counts[5]);
+}
+
 /* ?ms= of computing, looking for a cancel now and then. */
 static int slowpoke(weir_job *job, void *arg) {
     (void)arg;
@@ -296,7 +380,8 @@ static const struct {
     {"drip", drip},   {"sink", sink},       {"source", source}, {"status", status},
     {"early", early}, {"forward", forward}, {"again", again},   {"slowpoke", slowpoke},
     {"crash", crash}, {"pid", pid},         {"fail", fail},     {"cut", cut},
-    {"left", left},   {"gate", gate},
+    {"left", left},   {"gate", gate},       {"scatter", scatter}, {"portion", portion},
+    {"summary", summary},
 };
 enum { HANDLERS = sizeof handlers / sizeof *handlers };
 
@@ -341,7 +426,7 @@ static int offer(struct setup *setup, struct offer *slot, char *text) {
 int main(int argc, char **argv) {
     enum { MAX_OFFERS = 64 };
     struct setup setup = {.slots = 1, .log_fd = -1};
-    weir_worker_options options = {.log = say};
+    weir_worker_options options = {.log = say, .max_body = 64 << 20};
     struct offer offers[MAX_OFFERS];
     char *wanted[MAX_OFFERS], names[HANDLERS][32];
     unsigned count = 0;

@@ -196,7 +196,17 @@ static void on_fail(struct model *m, const struct core_action *a) {
     bool unnamed = m->lacking && a->why.service.n == 0;
     if (!slice_eq(a->why.service, slice_of(named)) && !unnamed)
         model_violated(m, CONTRACT, "a failure names the wrong service");
+    if (a->gatherer != (r->has_gatherer ? &r->gatherer : NULL))
+        model_violated(m, CONTRACT, "the wrong gatherer hears of it");
     if (a->why.retry_after_s > 30) model_violated(m, CONTRACT, "Retry-After %u", a->why.retry_after_s);
+    model_request_end(r, m);
+}
+
+static void on_gone(struct model *m, const struct core_action *a) {
+    struct mrequest *r = request_of(m, a);
+    if (!r) return;
+    if (r->place != LEAVING || a->gatherer != &r->gatherer)
+        model_violated(m, ONE_END, "request %llu is gone without a reason", NUMBER(r->id));
     model_request_end(r, m);
 }
 
@@ -210,7 +220,7 @@ static void on_ended(struct model *m, const struct core_action *a) {
 void model_act(struct model *m) {
     struct core_action a;
     while (core_next_action(m->core, &a)) {
-        static const char *const kinds[] = {"nothing", "send", "cancel", "fail", "ended"};
+        static const char *const kinds[] = {"nothing", "send", "cancel", "fail", "gone", "ended"};
         model_say(m, "    %s request %llu job %llu worker %llu %s", kinds[a.kind], NUMBER(a.request),
                   NUMBER(a.job), NUMBER(a.worker), a.kind == CORE_FAIL ? model_error(a.why.error) : "");
         switch (a.kind) {
@@ -225,6 +235,9 @@ void model_act(struct model *m) {
             break;
         case CORE_ENDED:
             on_ended(m, &a);
+            break;
+        case CORE_GONE:
+            on_gone(m, &a);
             break;
         case CORE_NOTHING:
             model_violated(m, CONTRACT, "an empty action");
@@ -245,12 +258,12 @@ static void check_requests(struct model *m, struct sums *sums) {
     unsigned live = 0;
     FOR_REQUESTS(m, r) {
         live++;
-        if (r->place == FAILING || r->place == CUT)
+        if (r->place == FAILING || r->place == CUT || r->place == LEAVING)
             model_violated(m, ONE_END, "request %llu was not told \"%s\"", NUMBER(r->id),
                            model_error(r->error));
         if (!r->token->in_core)
             model_violated(m, CONTRACT, "the message of %llu was released", NUMBER(r->id));
-        if ((r->place == AT_WORK || r->place == WAITING) && r->deadline &&
+        if ((r->place == AT_WORK || r->place == WAITING || r->place == GATHERING) && r->deadline &&
             r->deadline <= m->now / 1000 * 1000)
             model_violated(m, IN_TIME, "request %llu outlives its deadline", NUMBER(r->id));
         if (model_batched(m) && m->gone_since &&
@@ -334,7 +347,8 @@ static void check_counters(struct model *m, const struct core_stats *got) {
         if (sum != want->cancelled[0][c])
             model_violated(m, CONTRACT, "cancelled: %s is wrong", core_cause_text(c));
     }
-    uint64_t left = got->done + got->failed + want->cancelled[0][CORE_CLIENT_GONE] + got->requests;
+    uint64_t left = got->done + got->failed + want->cancelled[0][CORE_CLIENT_GONE] +
+                    want->cancelled[0][CORE_PARENT_GONE] + got->requests;
     if (got->submitted != left)
         model_violated(m, ONE_END, "submitted %llu, ended or there %llu", NUMBER(got->submitted),
                        NUMBER(left));

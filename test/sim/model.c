@@ -259,11 +259,37 @@ static void settle_for_any(struct model *m) {
     m->calls += n > 0; /* what is handed out by that is a call's worth of its own */
 }
 
+static void leave(struct model *m, struct mrequest *r);
+
+/* The request has no parts any more: they are cancelled, and nobody hears of it but their workers, and whoever gathers
+   what became of them. */
+static void drop_parts(struct model *m, struct mrequest *r) {
+    FOR_REQUESTS(m, part) {
+        if (part->parent != r) continue;
+        part->parent = NULL;
+        m->uncertain |= part->place == FAILING || model_overdue(m, part) ||
+                        (part->place == WAITING && model_may_shed(m, part, false)); /* which came first? */
+        if (part->place != FAILING) m->want.cancelled[0][CORE_PARENT_GONE]++;
+        if (part->lease) expect_cancel(part, CORE_PARENT_GONE);
+        leave(m, part);
+    }
+}
+
+/* It ends without a word to its requester. */
+static void leave(struct model *m, struct mrequest *r) {
+    if (r->place == GATHERING) drop_parts(m, r);
+    if (r->has_gatherer)
+        r->place = LEAVING;
+    else
+        model_request_end(r, m);
+}
+
 /* The core has let a deadline pass. */
 static void time_out(struct model *m, struct mrequest *r) {
     m->want.cancelled[0][CORE_DEADLINE]++;
     m->want.rejected_deadline++;
     if (r->place == AT_WORK) expect_cancel(r, CORE_DEADLINE);
+    if (r->place == GATHERING) drop_parts(m, r);
     model_expect_fail(m, r, WEIR_EDEADLINE, 0);
 }
 
@@ -279,10 +305,10 @@ static void begin(struct model *m, uint64_t now) {
         m->calls++; /* what it takes on is a call's worth of its own */
     }
     FOR_REQUESTS(m, r) {
-        if (r->place != WAITING && r->place != AT_WORK) continue;
+        if (r->place != WAITING && r->place != AT_WORK && r->place != GATHERING) continue;
         bool overdue = model_overdue(m, r);
         if (overdue && model_batched(m)) m->uncertain = r->maybe_overdue = true;
-        if (r->deadline && r->deadline <= ms_floor(m->now)) {
+        if (r->deadline && !r->parent && r->deadline <= ms_floor(m->now)) {
             time_out(m, r);
         } else if (overdue && !model_batched(m)) {
             m->want.rejected_queue_time++;
@@ -447,11 +473,11 @@ void model_cancel(struct model *m, uint64_t now, uint64_t request) {
     core_cancel(m->core, now, request, CORE_CLIENT_GONE);
     FOR_REQUESTS(m, r) {
         if (r->id != request) continue;
+        if (r->place == LEAVING) return; /* cancelled twice */
         m->uncertain |= r->place == WAITING && model_may_shed(m, r, false); /* it may have failed before */
-        if (r->place == WAITING || r->place == AT_WORK || r->place == REPLYING)
-            m->want.cancelled[0][CORE_CLIENT_GONE]++;
+        if (r->place != FAILING && r->place != CUT) m->want.cancelled[0][CORE_CLIENT_GONE]++;
         if (r->lease) expect_cancel(r, CORE_CLIENT_GONE);
-        model_request_end(r, m);
+        leave(m, r);
         return;
     }
     m->want.late++;
@@ -655,6 +681,32 @@ static void compare_forward(struct model *m, const struct mrequest *r, int s, co
         model_violated(m, want == WEIR_EHOPS ? LIMITS : CONTRACT, "forward said %s", model_error(err));
 }
 
+/* The request goes on at a service with another message, as the core has said. */
+static void go_on(struct model *m, struct mrequest *r, const struct mforward *f, struct token *t, int err) {
+    int s = model_service(m, slice_of(f->service));
+    compare_forward(m, r, s, f, err);
+    if (err != 0) {
+        m->want.rejected_hops += err == WEIR_EHOPS;
+        m->want.rejected_no_service += err == WEIR_ENOSERVICE;
+        m->want.rejected_full += err == WEIR_EFULL;
+        model_expect_fail(m, r, err, err == WEIR_ENOSERVICE ? 502 : 0);
+        snprintf(r->named, sizeof r->named, "%s", f->service);
+        return;
+    }
+    m->want.forwarded++;
+    r->service = (unsigned)s;
+    r->hop++;
+    r->attempts = 0;
+    r->given = false;
+    r->token = t;
+    r->bytes = f->bytes;
+    r->replayable = f->replayable;
+    r->cost = f->cost ? f->cost : r->cost;
+    r->queued_at = m->now;
+    set_wishes(m, r, f->need, f->wish);
+    wait_again(m, r, false);
+}
+
 void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const struct mforward *f) {
     begin(m, now);
     const char *service = f->service;
@@ -671,29 +723,133 @@ void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job,
         if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late forward said %s", model_error(err));
         return;
     }
-    int s = model_service(m, slice_of(service));
-    compare_forward(m, r, s, f, err);
     part(r);
+    go_on(m, r, f, t, err);
+}
+/* ---- parts ---- */
+
+void model_scatter(struct model *m, uint64_t now, uint64_t worker, uint64_t job, unsigned count) {
+    begin(m, now);
+    struct mlease *l = lease_of(m, worker, job);
+    struct mrequest *r = l ? l->r : NULL, *root = r;
+    uint64_t id = 0;
+    struct gatherer nobody, *gatherer = r ? &r->gatherer : &nobody;
+    int err = core_job_scatter(m->core, now, worker, job, count, gatherer, &id);
+    model_say(m, "%llu scatter %llu %llu into %u -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job), count,
+              model_error(err));
+    if (!r || r->place != AT_WORK) {
+        m->want.late += l != NULL;
+        if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late scatter said %s", model_error(err));
+        return;
+    }
+    while (root->parent) root = root->parent;
+    int want = count > m->config.max_parts - root->scattered ? WEIR_EPARTS : 0;
+    if (err != want || (err == 0 && id != r->id)) model_violated(m, LIMITS, "scatter said %s", model_error(err));
+    part(r);
+    if (err != 0) {
+        m->want.rejected_parts++;
+        model_expect_fail(m, r, err, 0);
+        return;
+    }
+    root->scattered += count;
+    m->want.scattered++;
+    r->place = GATHERING;
+    r->has_gatherer = true;
+}
+
+/* The request, if it gathers. */
+static struct mrequest *gathering(struct model *m, uint64_t id) {
+    FOR_REQUESTS(m, r) {
+        if (r->id == id && r->place == GATHERING) return r;
+    }
+    m->want.late++;
+    return NULL;
+}
+
+void model_part(struct model *m, uint64_t now, uint64_t request, const struct mforward *f) {
+    begin(m, now);
+    struct mrequest *parent = gathering(m, request), *r = m->requests;
+    while (r->place != NOWHERE) r++;
+    struct token *t = token_new(m, f->need, f->wish);
+    struct core_part from = {&r->requester, t, f->bytes, slice_of(f->service), f->cost};
+    struct failure why = {0};
+    uint64_t id = 0;
+    int s = model_service(m, from.service), err = core_part_submit(m->core, now, request, &from, &id, &why);
+    model_say(m, "%llu part of %llu for %s must %u may %u -> %llu %s", NUMBER(m->now), NUMBER(request), f->service,
+              f->need, f->wish, NUMBER(id), model_error(err));
+    if (err != 0) t->in_core = false;
+    if (why.error != err) model_violated(m, CONTRACT, "the failure says otherwise");
+    if (!parent) {
+        if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late part said %s", model_error(err));
+        return;
+    }
+    compare_forward(m, parent, s, f, err);
     if (err != 0) {
         m->want.rejected_hops += err == WEIR_EHOPS;
         m->want.rejected_no_service += err == WEIR_ENOSERVICE;
         m->want.rejected_full += err == WEIR_EFULL;
-        model_expect_fail(m, r, err, err == WEIR_ENOSERVICE ? 502 : 0);
-        snprintf(r->named, sizeof r->named, "%s", service);
         return;
     }
-    m->want.forwarded++;
-    r->service = (unsigned)s;
-    r->hop++;
-    r->attempts = 0;
-    r->given = false;
-    r->token = t;
-    r->bytes = f->bytes;
-    r->replayable = f->replayable;
-    r->cost = f->cost ? f->cost : r->cost;
-    r->queued_at = m->now;
+    *r = (struct mrequest){.id = id,
+                           .service = (unsigned)s,
+                           .tenant = parent->tenant,
+                           .cost = f->cost ? f->cost : parent->cost,
+                           .priority = parent->priority,
+                           .deadline = parent->deadline,
+                           .hop = parent->hop + 1,
+                           .queued_at = m->now,
+                           .bytes = f->bytes,
+                           .idempotent = parent->idempotent,
+                           .replayable = f->replayable,
+                           .parent = parent,
+                           .token = t};
     set_wishes(m, r, f->need, f->wish);
     wait_again(m, r, false);
+    m->live++;
+    m->want.submitted++;
+    m->want.parts++;
+    m->arrival = r;
+}
+
+void model_gathered(struct model *m, uint64_t now, uint64_t request, const struct mforward *f) {
+    begin(m, now);
+    struct mrequest *r = gathering(m, request);
+    struct token *t = token_new(m, f->need, f->wish);
+    struct core_hop hop = {slice_of(f->service), t, f->bytes, f->cost};
+    int err = core_gather_forward(m->core, now, request, &hop);
+    model_say(m, "%llu gathered %llu to %s must %u may %u -> %s", NUMBER(m->now), NUMBER(request), f->service, f->need,
+              f->wish, model_error(err));
+    if (err != 0) t->in_core = false;
+    if (!r) {
+        if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late gather said %s", model_error(err));
+        return;
+    }
+    drop_parts(m, r);
+    r->has_gatherer = false;
+    go_on(m, r, f, t, err);
+}
+
+void model_gather_reply(struct model *m, uint64_t now, uint64_t request) {
+    begin(m, now);
+    struct mrequest *r = gathering(m, request);
+    struct requester *asked = core_gather_reply(m->core, now, request);
+    model_say(m, "%llu gathered %llu: reply %s", NUMBER(m->now), NUMBER(request), asked ? "yes" : "late");
+    if (asked != (r ? &r->requester : NULL)) model_violated(m, ONE_END, "what was gathered goes to another");
+    if (!r) return;
+    drop_parts(m, r);
+    m->want.done++;
+    model_request_end(r, m);
+}
+
+void model_gather_fail(struct model *m, uint64_t now, uint64_t request) {
+    begin(m, now);
+    struct mrequest *r = gathering(m, request);
+    model_say(m, "%llu gathering %llu failed", NUMBER(m->now), NUMBER(request));
+    core_gather_fail(m->core, now, request, &(struct failure){.error = WEIR_ETOOBIG, .status = 502});
+    if (!r) return;
+    drop_parts(m, r);
+    r->has_gatherer = false;
+    model_expect_fail(m, r, WEIR_ETOOBIG, 502);
 }
 
 static void slot_over(struct model *m, struct mlease *l) {
@@ -739,7 +895,7 @@ void model_handed_back(struct model *m, uint64_t now, uint64_t worker, uint64_t 
 void model_fail(struct model *m, uint64_t now, uint64_t worker, uint64_t job, int error) {
     begin(m, now);
     model_say(m, "%llu fail %llu %llu", NUMBER(m->now), NUMBER(worker), NUMBER(job));
-    core_job_fail(m->core, now, worker, job, error);
+    core_job_fail(m->core, now, worker, job, &(struct failure){.error = error});
     struct mlease *l = lease_of(m, worker, job);
     struct mrequest *r = l ? l->r : NULL;
     if (!r) {
@@ -774,7 +930,8 @@ void model_drain_over(struct model *m, uint64_t now) {
     core_drain_over(m->core, now);
     m->draining = true;
     FOR_REQUESTS(m, r) {
-        if (r->place == FAILING) continue;
+        if (r->place == FAILING || r->place == LEAVING || r->parent) continue;
+        if (r->place == GATHERING) drop_parts(m, r);
         m->uncertain |= r->place == WAITING && model_may_shed(m, r, false);
         bool replying = r->place == REPLYING;
         m->want.cancelled[0][CORE_DRAIN_OVER]++;

@@ -45,8 +45,10 @@ enum place {
     WAITING, /* in a queue, or handed out and not yet heard of */
     AT_WORK, /* at a worker that has not answered */
     REPLYING,
-    FAILING, /* a FAIL is due */
-    CUT      /* an ENDED is due */
+    GATHERING, /* its parts are elsewhere */
+    FAILING,   /* a FAIL is due */
+    LEAVING,   /* a GONE is due */
+    CUT        /* an ENDED is due */
 };
 
 struct token {
@@ -69,6 +71,10 @@ struct mrequest {
     int64_t position; /* in its class */
     struct token *token;
     struct mlease *lease;
+    struct mrequest *parent;   /* of a part */
+    struct gatherer gatherer;  /* only its address counts */
+    bool has_gatherer;         /* GATHERING, or it was when it failed */
+    unsigned scattered;        /* of one that is no part: all the parts that it has been scattered into */
     int error; /* of the FAIL due */
     unsigned status;
     bool may_lack_memory; /* ENOMEM is fine instead */
@@ -181,6 +187,13 @@ struct mforward {
     uint64_t cost;
 };
 void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const struct mforward *f);
+void model_scatter(struct model *m, uint64_t now, uint64_t worker, uint64_t job, unsigned count);
+/* A part of the request, which may have ended. */
+void model_part(struct model *m, uint64_t now, uint64_t request, const struct mforward *f);
+/* What was gathered goes on. */
+void model_gathered(struct model *m, uint64_t now, uint64_t request, const struct mforward *f);
+void model_gather_reply(struct model *m, uint64_t now, uint64_t request);
+void model_gather_fail(struct model *m, uint64_t now, uint64_t request);
 void model_handed_back(struct model *m, uint64_t now, uint64_t worker, uint64_t job);
 /* core_slot_free, or core_job_lost. */
 void model_slot_free(struct model *m, uint64_t now, uint64_t worker, uint64_t job, bool lost);

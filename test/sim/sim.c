@@ -29,6 +29,9 @@ enum { DEFAULT_STEPS = 1000000, FIXED_SEEDS = 9, SHOWN_STEPS = 300, DEEP_EVERY =
     X(done, 90, 100, 80, 70)                                                                                 \
     X(slot_free, 160, 150, 140, 120)                                                                         \
     X(forward, 60, 60, 60, 30)                                                                               \
+    X(scatter, 4, 4, 8, 6)                                                                                   \
+    X(part, 30, 30, 30, 30)                                                                                  \
+    X(gathered, 8, 8, 8, 8)                                                                                  \
     X(hand_back, 2, 2, 30, 10)                                                                               \
     X(lose, 2, 2, 25, 15)                                                                                    \
     X(fail, 2, 2, 12, 6)                                                                                     \
@@ -190,12 +193,55 @@ static void on_slot_free(struct sim *s) {
     if (l) model_slot_free(&s->m, s->now, l->worker->id, l->job, false);
 }
 
+static struct mforward some_forward(struct sim *s) {
+    return (struct mforward){some_service(s), some_bytes(s), !chance(s, 8),
+                             some_label(s),   some_label(s), some_cost(s)};
+}
+
 static void on_forward(struct sim *s) {
     struct mlease *l = some_lease(s, AT_WORK);
     if (!l) return;
     const char *service = chance(s, 3) ? s->m.services[l->service].name : some_service(s); /* again, or on */
-    struct mforward f = {service, some_bytes(s), !chance(s, 8), some_label(s), some_label(s), some_cost(s)};
+    struct mforward f = some_forward(s);
+    f.service = service;
     model_forward(&s->m, s->now, l->worker->id, l->job, &f);
+}
+
+static void on_scatter(struct sim *s) {
+    const struct mlease *l = some_lease(s, AT_WORK);
+    if (l)
+        model_scatter(&s->m, s->now, l->worker->id, l->job,
+                      (unsigned)(chance(s, 4) ? below(s, 1000) : below(s, 20)));
+}
+
+/* One that gathers; now and then any. */
+static const struct mrequest *some_gathering(struct sim *s) {
+    const struct mrequest *found = NULL;
+    unsigned n = 0;
+    FOR_REQUESTS(&s->m, r) {
+        if ((r->place == GATHERING || chance(s, 500)) && chance(s, ++n)) found = r;
+    }
+    return found;
+}
+
+static void on_part(struct sim *s) {
+    const struct mrequest *r = some_gathering(s);
+    for (uint64_t n = chance(s, 20) ? below(s, 50) : 1; r && n > 0 && s->m.live < REQUESTS; n--) {
+        struct mforward f = some_forward(s);
+        model_part(&s->m, s->now, r->id, &f);
+    }
+}
+
+static void on_gathered(struct sim *s) {
+    const struct mrequest *r = some_gathering(s);
+    struct mforward f = some_forward(s);
+    if (!r) return;
+    if (chance(s, 4))
+        model_gathered(&s->m, s->now, r->id, &f);
+    else if (chance(s, 4))
+        model_gather_fail(&s->m, s->now, r->id);
+    else
+        model_gather_reply(&s->m, s->now, r->id);
 }
 
 static void on_hand_back(struct sim *s) {
@@ -376,6 +422,7 @@ static void begin(struct sim *s) {
     c->max_queued = 20 + below(s, chance(s, 2) ? 100 : 600);
     c->max_queued_bytes = 100 * c->max_queued + below(s, 20000);
     c->max_hops = 1 + (unsigned)below(s, 6);
+    c->max_parts = (unsigned)below(s, 3000);
     c->max_services = 3 + (unsigned)below(s, SERVICES);
     c->max_workers = 2 + (unsigned)below(s, WORKERS);
     c->service.attempts = (unsigned)below(s, 5);

@@ -130,6 +130,9 @@ void act(struct world *w) {
             snprintf(w->failed_service, sizeof w->failed_service, "%.*s", SLICE_ARG(a.why.service));
             note(w, "%c!%u", name_of(w, a.requester), status_of(&a.why));
             break;
+        case CORE_GONE:
+            note(w, "%c^", name_of(w, a.requester));
+            break;
         case CORE_ENDED:
             note(w, "%c~", name_of(w, a.requester));
             break;

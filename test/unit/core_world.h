@@ -5,6 +5,7 @@
  *
  *   A>1       request A was sent to worker 1      A>1*  again (resend)
  *   A!502     request A failed with that status   A?404 A was refused at once (asked for nothing else)
+ *   A^        request A, which gathered, is over; its requester is not told
  *   A/1:gone  worker 1 is to stop working on A    A~    the begun reply to A is cut
  */
 #ifndef TEST_UNIT_CORE_WORLD_H

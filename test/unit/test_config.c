@@ -89,7 +89,12 @@ static void test_defaults(void **state) {
     assert_null(c->health_path);
     assert_int_equal(c->route.count, 0);
     assert_false(c->trust_forwarded);
-    assert_false(config_wants_token(c));
+    assert_false(config_tokens_wanted(config_worker_tokens(c)));
+    assert_false(config_tokens_wanted(config_client_tokens(c)));
+    assert_int_equal(c->tenant.count, 0);
+    assert_int_equal(c->tenant_weight, 1);
+    assert_int_equal(c->tenant_rate, 0);
+    assert_null(c->require);
 }
 
 /* The defaults that the core has too are the same. */
@@ -107,8 +112,22 @@ static void test_core_defaults(void **state) {
     assert_int_equal(ours.attempts, core.attempts);
     assert_int_equal(ours.full_status, core.full_status);
     assert_int_equal(ours.retry_always, core.retry_always);
+    assert_int_equal(ours.shortest_first, core.shortest_first);
+    assert_int_equal(ours.best_priority, core.best_priority);
+    assert_int_equal(ours.require.n + ours.prefer.n, 0);
+    assert_int_equal(ours.prefer_us, core.prefer_us);
+    assert_int_equal(ours.shed_wait_us, core.shed_wait_us);
+    assert_int_equal(ours.shed_after_us, core.shed_after_us);
+    struct core_tenant_config our_tenant, core_tenant;
+    config_tenant_core(&c->tenant_default, &our_tenant);
+    core_tenant_defaults(&core_tenant);
+    assert_int_equal(our_tenant.weight, core_tenant.weight);
+    assert_int_equal(our_tenant.best_priority, core_tenant.best_priority);
+    assert_int_equal(our_tenant.rate_per_h, core_tenant.rate_per_h);
+    assert_int_equal(our_tenant.burst, 1); /* the core's 0 counts as 1 */
     struct core_config hub;
     core_defaults(&hub);
+    assert_int_equal(c->max_tenants, hub.max_tenants);
     assert_int_equal(c->max_queued, hub.max_queued);
     assert_int_equal(c->max_queued_bytes, hub.max_queued_bytes);
     assert_int_equal(c->max_hops, hub.max_hops);
@@ -174,6 +193,29 @@ static void test_refused(void **state) {
            "cors-origin: \"example.org\" is not an origin (*, or scheme://host[:port])");
     refuse(c, "token", "secret", "token: a token is NAME=SECRET");
     refuse(c, "token", "a=s e", "token: the secret of \"a\" is not of letters, digits and -._~+/=");
+    refuse(c, "tenant-rate", "10/d", "tenant-rate: \"10/d\" is not a rate (10/s, 600/m, 5000/h, or off)");
+    refuse(c, "tenant-rate", "/s", "tenant-rate: \"/s\" is not a rate (10/s, 600/m, 5000/h, or off)");
+    refuse(c, "tenant-rate", "1.5", "tenant-rate: \"1.5\" is not a rate (10/s, 600/m, 5000/h, or off)");
+    refuse(c, "tenant-rate", "18446744073709551615/s",
+           "tenant-rate: \"18446744073709551615/s\" is not a rate (10/s, 600/m, 5000/h, or off)");
+    refuse(c, "tenant-rate", "1000001/s", "tenant-rate: \"1000001/s\" is not between off and 1000000/s");
+    refuse(c, "tenant-weight", "0", "tenant-weight: \"0\" is not between 1 and 1000");
+    refuse(c, "tenant-best-priority", "10", "tenant-best-priority: \"10\" is not between 0 and 9");
+    refuse(c, "order", "longest", "order: \"longest\" is none of fifo|shortest");
+    refuse(c, "require", "", "require: is empty (say off instead)");
+    refuse(c, "require", " , ", "require: is empty (say off instead)");
+    static const char *const labels[] = {"=v", "a${", "${}", "${a:b}", "a}", "${a", "\xc3\xa9"};
+    for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) {
+        char why[100];
+        snprintf(why, sizeof why, "prefer: \"%s\" is not a label (k or k=v, with ${HEADER})", labels[i]);
+        refuse(c, "prefer", labels[i], why);
+    }
+    refuse(c, "tenant", "a.weight", "tenant: \"a.weight\" is not NAME.KEY=VALUE");
+    refuse(c, "tenant", "weight=1", "tenant: \"weight=1\" is not NAME.KEY=VALUE");
+    refuse(c, "tenant", ".weight=1", "tenant: \"\" is not a tenant's name");
+    refuse(c, "tenant", "a b.weight=1", "tenant: \"a b\" is not a tenant's name");
+    refuse(c, "tenant", "a].weight=1", "tenant: \"a]\" is not a tenant's name");
+    refuse(c, "client-token", "a", "client-token: a token is NAME=SECRET");
     assert_int_equal(config_set(c, "nope", "x", NULL), WEIR_ECONFIG);
     /* nothing of that has left a trace */
     test_defaults(state);
@@ -237,8 +279,8 @@ static void test_file_errors(void **state) {
     refuse_text(c, "\n\n[service a]\nmax-queue = 1",
                 "f.ini:4: max-queue: unknown key; did you mean max-queued?");
     refuse_text(c, "[hub]\n[servcie a]\nmax-queued = 1\nnonsense = 2\n",
-                "f.ini:2: unknown section [servcie a]; there are [hub] and [service NAME]");
-    refuse_text(c, "[service]\n", "f.ini:1: unknown section [service]; there are [hub] and [service NAME]");
+                "f.ini:2: unknown section [servcie a]; there are [hub], [service NAME] and [tenant NAME]");
+    refuse_text(c, "[service]\n", "f.ini:1: unknown section [service]; there are [hub], [service NAME] and [tenant NAME]");
     refuse_text(c, "[service a/b]\n", "f.ini:1: \"a/b\" is not a service's name");
     refuse_text(c, "max-head = 64Q\nmax-hops = 3\ndrain = x\n",
                 "f.ini:1: max-head: \"64Q\" is not a size (bytes, or with KiB, MiB, GiB)\n"
@@ -333,15 +375,15 @@ static void test_tokens(void **state) {
     check(c);
     check(c); /* again: read afresh, not added */
     assert_int_equal(c->file_tokens.count, 2);
-    assert_true(config_wants_token(c));
-    assert_string_equal(config_token_name(c, SLICE("aaa")), "anna");
-    assert_string_equal(config_token_name(c, SLICE("bb==")), "bert");
-    assert_string_equal(config_token_name(c, SLICE("c+/c=")), "carl");
-    assert_string_equal(config_token_name(c, SLICE("dd")), "dora");
-    assert_null(config_token_name(c, SLICE("aa")));
-    assert_null(config_token_name(c, SLICE("aaaa")));
-    assert_null(config_token_name(c, SLICE("aaaaaa")));
-    assert_null(config_token_name(c, SLICE("")));
+    assert_true(config_tokens_wanted(config_worker_tokens(c)));
+    assert_string_equal(config_token_name(config_worker_tokens(c), SLICE("aaa")), "anna");
+    assert_string_equal(config_token_name(config_worker_tokens(c), SLICE("bb==")), "bert");
+    assert_string_equal(config_token_name(config_worker_tokens(c), SLICE("c+/c=")), "carl");
+    assert_string_equal(config_token_name(config_worker_tokens(c), SLICE("dd")), "dora");
+    assert_null(config_token_name(config_worker_tokens(c), SLICE("aa")));
+    assert_null(config_token_name(config_worker_tokens(c), SLICE("aaaa")));
+    assert_null(config_token_name(config_worker_tokens(c), SLICE("aaaaaa")));
+    assert_null(config_token_name(config_worker_tokens(c), SLICE("")));
     assert_true(dprintf(fd, "\nnonsense") > 0);
     snprintf(want, sizeof want, "%s:5: a token is NAME=SECRET", path);
     refuse_check(c, want);
@@ -354,13 +396,148 @@ static void test_tokens(void **state) {
     refuse_check(c, want);
 }
 
+static const struct config_tenant *tenant_at(const struct config *c, size_t i) {
+    return (const struct config_tenant *)c->tenant.items + i;
+}
+
+static void test_tenants(void **state) {
+    struct config *c = *state;
+    char ini[400], longest[256];
+    memset(longest, 't', 255);
+    longest[255] = '\0';
+    snprintf(ini, sizeof ini, "[tenant a/b:c;d]\nweight = 3\nrate = 90/m\n[tenant %s]\nburst = 7\n", longest);
+    read_text(c, ini);
+    set(c, "tenant-burst", "4");
+    set(c, "tenant-best-priority", "2");
+    set(c, "tenant", "gold.1.best-priority=0, gold.1.weight=9");
+    check(c);
+    assert_int_equal(c->tenant.count, 3);
+    struct core_tenant_config t;
+    config_tenant_core(tenant_at(c, 0), &t);
+    assert_string_equal(tenant_at(c, 0)->section.name, "a/b:c;d");
+    assert_int_equal(t.weight, 3);
+    assert_int_equal(t.rate_per_h, 5400);
+    assert_int_equal(t.burst, 4); /* the hub's */
+    assert_int_equal(t.best_priority, 2);
+    assert_string_equal(tenant_at(c, 1)->section.name, longest);
+    assert_int_equal(tenant_at(c, 1)->burst, 7);
+    config_tenant_core(tenant_at(c, 2), &t);
+    assert_string_equal(tenant_at(c, 2)->section.name, "gold.1");
+    assert_int_equal(t.weight, 9);
+    assert_int_equal(t.best_priority, 0);
+    config_tenant_core(&c->tenant_default, &t);
+    assert_int_equal(t.weight, 1);
+    assert_int_equal(t.burst, 4);
+    refuse_text(c, "[tenant a]\nwieght = 1", "f.ini:2: wieght: unknown key; did you mean weight?");
+    refuse_text(c, "[tenant a=b]\n", "f.ini:1: \"a=b\" is not a tenant's name");
+    refuse_text(c, "[tenant a]\nrate = fast", "f.ini:2: rate: \"fast\" is not a rate (10/s, 600/m, 5000/h, or off)");
+    set(c, "max-tenants", "2");
+    refuse_check(c, "more tenants are configured than max-tenants allows");
+}
+
+static void test_rates(void **state) {
+    static const struct {
+        const char *text, *printed;
+        uint64_t per_h;
+    } rates[] = {{"10/s", "10/s", 36000}, {"10", "10/s", 36000},       {"600/m", "10/s", 36000},
+                 {"90/m", "90/m", 5400},  {"5000/h", "5000/h", 5000},  {"7200/h", "2/s", 7200},
+                 {"120/h", "2/m", 120},   {"1000000/s", "1000000/s", 3600000000},
+                 {"1/h", "1/h", 1},       {"off", "off", 0},           {"0", "off", 0}};
+    struct config *c = *state;
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        struct buffer b;
+        char line[64];
+        set(c, "tenant-rate", rates[i].text);
+        assert_int_equal(c->tenant_rate, rates[i].per_h);
+        buffer_init(&b);
+        assert_int_equal(config_print(c, &b), 0);
+        assert_int_equal(buffer_append(&b, "", 1), 0);
+        snprintf(line, sizeof line, "\ntenant-rate = %s\n", rates[i].printed);
+        assert_non_null(strstr(buffer_slice(&b).p, line));
+        buffer_fini(&b);
+    }
+}
+
+static void service_core(struct config *c, const char *name, struct core_service_config *ret) {
+    check(c);
+    config_service_core(config_service_find(c, slice_of(name)), ret);
+}
+
+/* Texts are the hub's where a service gives none, however often they change. */
+static void test_labels(void **state) {
+    struct config *c = *state;
+    struct core_service_config s;
+    read_text(c, "require = gpu ,\tzone=${x-Zone}\nprefer-wait = 1s\n[service a]\nrequire = a=${h}-${i}$, b\n"
+                 "shed-wait = 200ms\nshed-after = 0\norder = shortest\nbest-priority = 3\n[service none]\n"
+                 "require = off\n");
+    service_core(c, "a", &s);
+    assert_true(slice_eq(s.require, SLICE("a=${h}-${i}$,b")));
+    assert_int_equal(s.prefer.n, 0);
+    assert_int_equal(s.prefer_us, 1000000);
+    assert_int_equal(s.shed_wait_us, 200000);
+    assert_int_equal(s.shed_after_us, 0);
+    assert_int_equal(s.best_priority, 3);
+    assert_true(s.shortest_first);
+    service_core(c, "none", &s);
+    assert_int_equal(s.require.n, 0);
+    service_core(c, "b", &s);
+    assert_true(slice_eq(s.require, SLICE("gpu,zone=${x-Zone}")));
+    assert_int_equal(s.shed_wait_us, 0);
+    set(c, "service", "b.prefer=near  mem=${x-mem},b.attempts=4"); /* here a comma begins the next setting */
+    set(c, "require", "tpu");
+    service_core(c, "b", &s);
+    assert_true(slice_eq(s.require, SLICE("tpu")));
+    assert_true(slice_eq(s.prefer, SLICE("near,mem=${x-mem}")));
+    assert_int_equal(s.attempts, 4);
+    set(c, "service", "b.require=own"); /* what was borrowed becomes its own */
+    set(c, "service", "b.require=own2");
+    set(c, "require", "off");
+    service_core(c, "b", &s);
+    assert_true(slice_eq(s.require, SLICE("own2")));
+    service_core(c, "c", &s);
+    assert_int_equal(s.require.n, 0);
+    char *text = NULL;
+    assert_int_equal(config_set(c, "service", "b.require=a}", &text), WEIR_ECONFIG);
+    free(text);
+    service_core(c, "b", &s);
+    assert_true(slice_eq(s.require, SLICE("own2")));
+    char longest[1026];
+    memset(longest, 'l', 1025);
+    longest[1025] = '\0';
+    refuse(c, "prefer", longest, "prefer: labels are longer than 1024 bytes");
+    set(c, "prefer", longest + 1);
+}
+
+static void test_client_tokens(void **state) {
+    struct config *c = *state;
+    char path[] = "/tmp/weir-test-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_true(dprintf(fd, "shop=from-file\n") > 0);
+    close(fd);
+    set(c, "token", "worker=w");
+    set(c, "client-token", "web=s1,web=s2");
+    set(c, "client-token-file", path);
+    check(c);
+    unlink(path);
+    struct config_tokens t = config_client_tokens(c);
+    assert_true(config_tokens_wanted(t));
+    assert_string_equal(config_token_name(t, SLICE("s1")), "web");
+    assert_string_equal(config_token_name(t, SLICE("s2")), "web");
+    assert_string_equal(config_token_name(t, SLICE("from-file")), "shop");
+    assert_null(config_token_name(t, SLICE("w"))); /* each door has its own */
+    assert_null(config_token_name(config_worker_tokens(c), SLICE("s1")));
+}
+
 /* What is printed, read again, prints the same; no secret is in it. */
 static void test_print(void **state) {
     struct config *c = *state, again;
     struct buffer first, second;
     read_text(c, "listen = 127.0.0.1:1, unix:/x\nroute = /a=a,/b=b\nmax-head = 3000\ndrain = 90s\nage = 0\n"
                  "access-log = -\ntenant-header = T\ntrust-forwarded = true\ntoken = a=verysecret\n"
-                 "[service s]\nmax-queued = 3\nfull-status = 429\n[service t]\n");
+                 "client-token = b=verysecret\ntenant-rate = 60/m\nrequire = a b=${c}\n"
+                 "[service s]\nmax-queued = 3\nfull-status = 429\n[service t]\n[service u]\norder = shortest\n"
+                 "require = off\nprefer=;x y\nshed-wait = 1500ms\n[tenant ;a#b]\nrate = 7/h\nweight = 2\n");
     check(c);
     buffer_init(&first);
     buffer_init(&second);
@@ -369,6 +546,7 @@ static void test_print(void **state) {
     char *text = NULL;
     if (config_text(&again, "printed", buffer_slice(&first), &text)) fail_msg("%s", text);
     set(&again, "token", "a=other");
+    set(&again, "client-token", "b=other");
     assert_int_equal(config_print(&again, &second), 0);
     assert_true(slice_eq(buffer_slice(&first), buffer_slice(&second)));
     assert_int_equal(buffer_append(&first, "", 1), 0);
@@ -377,6 +555,10 @@ static void test_print(void **state) {
     assert_non_null(strstr(printed, "\nlisten = unix:/x\n"));
     assert_non_null(strstr(printed, "\nmax-head = 3000\n"));
     assert_non_null(strstr(printed, "[service s]\nmax-queued = 3\nfull-status = 429\n\n[service t]\n"));
+    assert_non_null(strstr(printed, "\ntenant-rate = 1/s\n"));
+    assert_non_null(strstr(printed, "\nrequire = a,b=${c}\n"));
+    assert_non_null(strstr(printed, "[service u]\norder = shortest\nrequire = off\nprefer=;x,y\n"));
+    assert_non_null(strstr(printed, "\n[tenant ;a#b]\nweight = 2\nrate = 7/h\n"));
     buffer_fini(&first);
     buffer_fini(&second);
     config_fini(&again);
@@ -419,11 +601,13 @@ static int whole_story(void) {
     if (!err)
         err = config_text(&c, "f.ini",
                           SLICE("listen=:1,:2\nroute=/a=a,/b=b,/c=c,/d=d,/e=e\ntoken=a=b\n[service q]\n"
-                                "attempts=3\n[service r]\n"),
+                                "attempts=3\nrequire=x,y\n[service r]\n[tenant t]\nrate=1\n"),
                           &text);
     if (!err) err = config_env(&c, env, &text);
     if (!err) err = config_set(&c, "cors-origin", "https://a, https://b", &text);
     if (!err) err = config_set(&c, "tenant-header", "X-Tenant", &text);
+    if (!err) err = config_set(&c, "prefer", "x", &text);
+    if (!err) err = config_set(&c, "tenant", "u.weight=2", &text);
     if (!err) err = config_check(&c, &text);
     if (!err) err = config_print(&c, &b);
     assert_null(text);
@@ -473,6 +657,8 @@ int main(void) {
         T(test_checks),         T(test_file_long_lines),
         T(test_tokens),         T(test_print),
         T(test_table),          T(test_missing_file),
+        T(test_tenants),        T(test_rates),
+        T(test_labels),         T(test_client_tokens),
         T(test_out_of_memory),  T(test_list_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,7 +184,8 @@ static void nobody_answers_for_another(void **state) {
     assert_null(core_job_answer(w->core, w->now, w->workers[2], w->requests[0].job));
     core_job_lost(w->core, w->now, w->workers[2], w->requests[0].job);
     core_job_handed_back(w->core, w->now, w->workers[2], w->requests[0].job);
-    core_job_fail(w->core, w->now, w->workers[2], w->requests[0].job, WEIR_EBADANSWER);
+    core_job_fail(w->core, w->now, w->workers[2], w->requests[0].job,
+                  &(struct failure){.error = WEIR_EBADANSWER});
     core_job_started(w->core, w->now, 0, w->requests[0].job);
     assert_int_equal(world_stats(w).late, 5);
     finish(w, 'A');
@@ -442,7 +443,8 @@ static void nonsense_is_a_502(void **state) {
     struct world *w = world();
     join(w, "a", 1);
     ask_for(w, "GET", "a");
-    core_job_fail(w->core, w->now, w->requests[0].worker, w->requests[0].job, WEIR_EBADANSWER);
+    core_job_fail(w->core, w->now, w->requests[0].worker, w->requests[0].job,
+                  &(struct failure){.error = WEIR_EBADANSWER});
     act(w);
     says(w, "A>1 A!502"); /* not retried */
     ask_for(w, "GET", "a");
@@ -450,7 +452,8 @@ static void nonsense_is_a_502(void **state) {
     slot_free(w, 'A');
     says(w, "B>1");
     answer(w, 'B');
-    core_job_fail(w->core, w->now, w->requests[1].worker, w->requests[1].job, WEIR_EBADANSWER);
+    core_job_fail(w->core, w->now, w->requests[1].worker, w->requests[1].job,
+                  &(struct failure){.error = WEIR_EBADANSWER});
     act(w);
     says(w, ""); /* the reply had begun */
     slot_free(w, 'B');

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attach/gather.h"
+#include "base/assert.h"
+#include "base/random.h"
+#include "io/stream.h"
+#include "weir/weir.h"
+#include "wire/multipart.h"
+#include "wire/problem.h"
+#include <stdlib.h>
+
+enum { GATHER_MAGIC = 0x67617468, WINDOW_LEAST = 16, FIELDS_KEPT = 8 };
+
+enum part_state { PART_NEW, PART_ASKED, PART_HEARD, PART_OVER };
+
+struct part {
+    struct requester requester; /* first */
+    struct gather *gather;
+    struct list node; /* in gather.heard: its answer is whole */
+    enum part_state state;
+    unsigned status;
+    struct multipart_part given; /* in gather.bytes */
+    struct body *body;           /* of the answer, as it comes in; a reference */
+    struct buffer answer;
+    char *text; /* the answer's content fields, as fields has them */
+    struct multipart_field fields[FIELDS_KEPT];
+    size_t field_count;
+};
+
+struct gather {
+    unsigned magic;
+    struct gatherer gatherer;
+    struct gathers *owner;
+    struct list all, busy, heard;
+    uint64_t request; /* in the core */
+    struct message *original;
+    struct buffer bytes; /* the scattered body */
+    size_t held;         /* bytes of it and of the answers */
+    struct slice service, to; /* to: the service that gets what was gathered; empty: the client */
+    struct part *parts;
+    size_t count, asked, over; /* asked: submitted; over: answered */
+    bool too_big, starved;
+    char names[]; /* of the services */
+};
+
+/* ---- memory ---- */
+
+bool gathers_hold(struct gathers *g, size_t held, size_t n) {
+    if (n > g->max_bytes || held > g->max_bytes - n || g->held > g->max_total - n) return false;
+    g->held += n;
+    return true;
+}
+
+void gathers_release(struct gathers *g, size_t n) {
+    g->held -= n;
+}
+
+void gathers_init(struct gathers *g) {
+    list_init(&g->all);
+    list_init(&g->busy);
+}
+
+static void part_let_go(struct part *p) {
+    if (!p->body) return;
+    body_consumer(p->body, (struct body_side){0});
+    body_abandon(p->body);
+    body_unref(p->body);
+    p->body = NULL;
+}
+
+static void part_fini(struct part *p) {
+    part_let_go(p);
+    list_del(&p->node);
+    buffer_fini(&p->answer);
+    free(p->text);
+    p->text = NULL;
+}
+
+static void gather_free(struct gather *g) {
+    for (size_t i = 0; i < g->count; i++) part_fini(&g->parts[i]);
+    gathers_release(g->owner, g->held);
+    list_del(&g->all);
+    list_del(&g->busy);
+    buffer_fini(&g->bytes);
+    message_unref(g->original);
+    free(g->parts);
+    g->magic = 0;
+    free(g);
+}
+
+void gathers_free(struct gathers *g) {
+    while (!list_empty(&g->all)) gather_free(CONTAINER_OF(g->all.next, struct gather, all));
+}
+
+static void on_gone(struct gatherer *gatherer) {
+    struct gather *g = CONTAINER_OF(gatherer, struct gather, gatherer);
+    MAGIC_CHECK(g, GATHER_MAGIC);
+    gather_free(g);
+}
+
+static void wake(struct gather *g) {
+    list_del(&g->busy);
+    list_push_back(&g->owner->busy, &g->busy);
+}
+
+/* ---- what comes of a part ---- */
+
+/* Its body, if it has one, is let go of in the turn: not from within a call of the body's own. */
+static void part_heard(struct part *p) {
+    p->state = PART_HEARD;
+    list_push_back(&p->gather->heard, &p->node);
+    wake(p->gather);
+}
+
+static void part_failed(struct part *p, const struct failure *why) {
+    struct gather *g = p->gather;
+    struct problem problem = {.status = why->status ? why->status : error_status(why->error),
+                              .detail = slice_of(why->detail ? why->detail : error_text(why->error)),
+                              .service = g->service};
+    if (problem.status == 0) problem.status = 502;
+    buffer_reset(&p->answer);
+    if (problem_write(&p->answer, &problem) != 0) g->starved = true;
+    p->status = problem.status;
+    p->fields[0] = (struct multipart_field){SLICE("content-type"), SLICE("application/problem+json")};
+    p->field_count = 1;
+    part_heard(p);
+}
+
+static void on_taken(struct requester *r) {
+    (void)r;
+}
+
+static void on_fail(struct requester *r, const struct failure *why) {
+    part_failed(CONTAINER_OF(r, struct part, requester), why);
+}
+
+static void pump(struct part *p) {
+    struct gather *g = p->gather;
+    struct slice s;
+    while ((s = body_peek(p->body)).n > 0) {
+        if (!gathers_hold(g->owner, g->held, s.n)) {
+            g->too_big = true;
+            wake(g);
+            return;
+        }
+        g->held += s.n;
+        if (buffer_append_slice(&p->answer, s) != 0) g->starved = true;
+        body_consume(p->body, s.n);
+    }
+    int err = body_error(p->body);
+    if (err != 0)
+        part_failed(p, &(struct failure){.error = WEIR_EWORKERGONE, .detail = "its answer was cut off"});
+    else if (body_finished(p->body))
+        part_heard(p);
+}
+
+static void on_body(void *ctx, size_t n) {
+    (void)n;
+    struct part *p = ctx;
+    if (p->state == PART_ASKED && !p->gather->too_big) pump(p);
+}
+
+/* The fields that say what the content is. */
+static bool keep_fields(struct part *p, const struct http_head *head) {
+    size_t n = 0, size = 0;
+    for (unsigned pass = 0; pass < 2; pass++) {
+        char *at = p->text;
+        n = 0;
+        for (unsigned i = 0; i < head->count && n < FIELDS_KEPT; i++) {
+            const struct head_field *f = &head->fields[i];
+            bool content = f->name_size > 8 && memcmp(f->name, "content-", 8) == 0;
+            if (!content || f->id == HEAD_CONTENT_LENGTH) continue;
+            if (pass == 0) {
+                size += f->name_size + f->value_size;
+            } else {
+                p->fields[n].name = (struct slice){memcpy(at, f->name, f->name_size), f->name_size};
+                at += f->name_size;
+                p->fields[n].value = (struct slice){at, f->value_size};
+                at = mempcpy(at, f->value, f->value_size);
+            }
+            n++;
+        }
+        if (pass == 0 && !(p->text = malloc(size + 1))) return false;
+    }
+    p->field_count = n;
+    return true;
+}
+
+static void on_reply(struct requester *r, const struct http_head *head, struct body *body) {
+    struct part *p = CONTAINER_OF(r, struct part, requester);
+    p->status = head->status;
+    if (!keep_fields(p, head)) p->gather->starved = true;
+    if (!body) {
+        part_heard(p);
+        return;
+    }
+    p->body = body_ref(body);
+    body_consumer(body, (struct body_side){on_body, p});
+    pump(p);
+}
+
+static const struct requester_ops part_ops = {on_taken, on_reply, on_fail};
+
+/* ---- submitting parts ---- */
+
+static struct body *whole_body(struct slice bytes) {
+    struct body *b = body_new(bytes.n + 1, bytes.n);
+    if (!b || (bytes.n && body_write(b, bytes.p, bytes.n) != 0)) {
+        body_unref(b);
+        return NULL;
+    }
+    body_end(b);
+    return b;
+}
+
+static int part_message(const struct gather *g, const struct part *p, struct message **ret, uint64_t *ret_cost,
+                        const char **ret_why) {
+    struct arena arena;
+    struct http_head head;
+    arena_init(&arena, g->owner->max_head * 4, NULL, 0);
+    int err = multipart_head(&p->given, g->owner->max_head, &arena, &head, ret_why);
+    struct slice cost = err == 0 ? head_get(&head, HEAD_WEIR_COST) : (struct slice){0};
+    if (cost.p && !slice_u64(cost, ret_cost)) {
+        *ret_why = "Weir-Cost of a part is not a number";
+        err = WEIR_EMALFORMED;
+    }
+    struct body *body = err == 0 ? whole_body(p->given.body) : NULL;
+    if (err == 0)
+        *ret = body ? message_part(g->original, &head, (size_t)(p - g->parts), g->count, body) : NULL;
+    if (err == 0 && !*ret) {
+        body_unref(body);
+        err = WEIR_ENOMEM;
+    }
+    arena_fini(&arena);
+    return err;
+}
+
+/* WEIR_EFULL: not now; WEIR_ESTATE: the request is over. Another failure is the part's answer. */
+static int submit(struct gather *g, struct part *p, uint64_t now) {
+    struct message *m = NULL;
+    const char *why = NULL;
+    struct core_part part = {.requester = &p->requester, .service = g->service};
+    struct failure failure = {.error = part_message(g, p, &m, &part.cost, &why), .detail = why};
+    if (failure.error == WEIR_EMALFORMED) failure.status = 502; /* a worker wrote it */
+    uint64_t id;
+    if (failure.error == 0) {
+        part.message = m;
+        part.bytes = m->arena.used + p->given.body.n;
+        p->state = PART_ASKED;
+        int err = core_part_submit(g->owner->core, now, g->request, &part, &id, &failure);
+        if (err == 0) return 0;
+        message_unref(m);
+        p->state = PART_NEW;
+        if (err == WEIR_ESTATE || (err == WEIR_EFULL && g->asked > g->over)) return err;
+    }
+    part_failed(p, &failure);
+    return 0;
+}
+
+static void submit_more(struct gather *g, uint64_t now) {
+    uint64_t window = 2 * core_service_slots(g->owner->core, g->service);
+    if (window < WINDOW_LEAST) window = WINDOW_LEAST;
+    while (g->asked < g->count && g->asked - g->over < window) {
+        if (submit(g, &g->parts[g->asked], now) != 0) return;
+        g->asked++;
+    }
+}
+
+/* ---- the end ---- */
+
+/* The answers as one body, each part's memory being given back as it is copied. */
+static struct body *gathered(struct gather *g, struct slice boundary) {
+    struct buffer out;
+    buffer_init(&out);
+    int err = 0;
+    for (size_t i = 0; i < g->count && err == 0; i++) {
+        struct part *p = &g->parts[i];
+        struct multipart_field fields[FIELDS_KEPT + 1];
+        char status[SLICE_U64];
+        fields[0] = (struct multipart_field){SLICE("weir-part-status"), slice_from_u64(status, p->status)};
+        memcpy(fields + 1, p->fields, p->field_count * sizeof(*fields));
+        err = multipart_write_part(&out, boundary, fields, p->field_count + 1, buffer_slice(&p->answer));
+        part_fini(p);
+    }
+    if (err == 0) err = multipart_write_end(&out, boundary);
+    struct body *body = err == 0 ? whole_body(buffer_slice(&out)) : NULL;
+    buffer_fini(&out);
+    return body;
+}
+
+/* A head with that Content-Type and the body's length. */
+static int content_head(struct http_head *head, struct arena *a, struct slice type, const struct body *body) {
+    char digits[SLICE_U64];
+    struct slice length = arena_copy(a, slice_from_u64(digits, body_passed(body)));
+    *head = (struct http_head){.status = 200, .has_length = true, .content_length = body_passed(body)};
+    if (!length.p || head_add(head, a, HEAD_CONTENT_TYPE, type) != 0) return WEIR_ENOMEM;
+    return head_add(head, a, HEAD_CONTENT_LENGTH, length);
+}
+
+static void go_on(struct gather *g, uint64_t now, const struct http_head *head, struct body *body) {
+    struct core *core = g->owner->core;
+    struct message *next = message_forward(g->original, (struct slice){0}, head, body_ref(body));
+    if (!next) {
+        body_unref(body);
+        core_gather_fail(core, now, g->request, &(struct failure){.error = WEIR_ENOMEM});
+        return;
+    }
+    struct core_hop hop = {g->to, next, next->arena.used + body_held(body), 0};
+    if (core_gather_forward(core, now, g->request, &hop) != 0) message_unref(next);
+}
+
+static void reply(struct gather *g, uint64_t now, const struct http_head *head, struct body *body) {
+    struct requester *r = core_gather_reply(g->owner->core, now, g->request);
+    if (!r) return;
+    bool bodyless = slice_eq(g->original->head.method, SLICE("HEAD"));
+    r->ops->reply(r, head, bodyless ? NULL : body);
+}
+
+static void finish(struct gather *g, uint64_t now) {
+    uint64_t bits[2];
+    char boundary[MULTIPART_BOUNDARY], type[MULTIPART_TYPE];
+    struct failure why = {.error = WEIR_ENOMEM};
+    if (random_entropy(&bits[0]) != 0 || random_entropy(&bits[1]) != 0) why.error = WEIR_EIO;
+    multipart_make_boundary(bits, boundary);
+    struct slice line = slice_of(boundary);
+    struct body *body = g->starved || why.error == WEIR_EIO ? NULL : gathered(g, line);
+    struct arena arena;
+    struct http_head head;
+    arena_init(&arena, 0, NULL, 0);
+    if (body && content_head(&head, &arena, multipart_type(line, type), body) == 0) {
+        if (g->to.n)
+            go_on(g, now, &head, body);
+        else
+            reply(g, now, &head, body);
+    } else {
+        core_gather_fail(g->owner->core, now, g->request, &why);
+    }
+    body_unref(body);
+    arena_fini(&arena);
+    gather_free(g);
+}
+
+static void turn(struct gather *g, uint64_t now) {
+    if (g->too_big) {
+        struct failure why = {.error = WEIR_ETOOBIG, .status = 502, .detail = "the parts' answers are over max-gather"};
+        core_gather_fail(g->owner->core, now, g->request, &why);
+        gather_free(g);
+        return;
+    }
+    struct list *node;
+    while ((node = list_pop_front(&g->heard))) {
+        struct part *p = CONTAINER_OF(node, struct part, node);
+        part_let_go(p);
+        p->state = PART_OVER;
+        g->over++;
+    }
+    submit_more(g, now);
+    if (g->over == g->count) finish(g, now);
+}
+
+bool gathers_turn(struct gathers *g) {
+    uint64_t now = io_now_us(g->loop);
+    struct list *node;
+    bool any = false;
+    while ((node = list_pop_front(&g->busy))) {
+        turn(CONTAINER_OF(node, struct gather, busy), now);
+        any = true;
+    }
+    return any;
+}
+
+/* ---- the beginning ---- */
+
+/* How many parts there are; with parts, notes them. WEIR_EBADANSWER: it is not a multipart body. */
+static int read_parts(struct slice body, struct slice boundary, struct part *parts, size_t *ret_count,
+                      const char **ret_why) {
+    struct multipart m;
+    struct multipart_part part;
+    int more;
+    *ret_count = 0;
+    multipart_init(&m, body, boundary);
+    while ((more = multipart_next(&m, &part, ret_why)) > 0) {
+        if (parts) parts[*ret_count].given = part;
+        ++*ret_count;
+    }
+    return more < 0 ? WEIR_EBADANSWER : 0;
+}
+
+static struct gather *gather_new(struct gathers *owner, const struct gather_job *job, size_t count) {
+    struct slice service = job->answer->service, to = job->answer->gather;
+    struct gather *g = calloc(1, sizeof(*g) + service.n + to.n);
+    struct part *parts = calloc(count + 1, sizeof(*parts));
+    if (!g || !parts) {
+        free(g);
+        free(parts);
+        return NULL;
+    }
+    *g = (struct gather){.magic = GATHER_MAGIC,
+                         .gatherer = {on_gone},
+                         .owner = owner,
+                         .original = message_ref(job->message),
+                         .parts = parts,
+                         .count = count};
+    char *end = mempcpy(g->names, service.p, service.n);
+    if (to.n) memcpy(end, to.p, to.n);
+    g->service = (struct slice){g->names, service.n};
+    g->to = (struct slice){end, to.n};
+    list_init(&g->busy);
+    list_init(&g->heard);
+    list_push_back(&owner->all, &g->all);
+    for (size_t i = 0; i < count; i++) {
+        parts[i].requester.ops = &part_ops;
+        parts[i].gather = g;
+        list_init(&parts[i].node);
+    }
+    return g;
+}
+
+int gather_start(struct gathers *owner, uint64_t now, const struct gather_job *job, struct buffer *body,
+                 const char **ret_why) {
+    struct slice bytes = buffer_slice(body), boundary = slice_of(job->boundary);
+    size_t count;
+    int err = read_parts(bytes, boundary, NULL, &count, ret_why);
+    if (err != 0) return err;
+    if (count > UINT32_MAX / 2) return WEIR_ENOMEM;
+    struct gather *g = gather_new(owner, job, count);
+    if (!g) return WEIR_ENOMEM;
+    err = core_job_scatter(owner->core, now, job->worker, job->job, (unsigned)count, &g->gatherer, &g->request);
+    if (err != 0) {
+        gather_free(g);
+        return err;
+    }
+    g->bytes = *body;
+    g->held = bytes.n;
+    buffer_init(body);
+    (void)read_parts(bytes, boundary, g->parts, &count, ret_why);
+    wake(g);
+    return 0;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The core's side of the hub: what it is told (configuration), and what it asks back (about messages, and whom to
+   choose). Loop thread only. */
+#include "base/assert.h"
+#include "base/random.h"
+#include "hub/private.h"
+#include "weir/weir.h"
+#include "wire/message.h"
+
+/* ---- what it asks ---- */
+
+static void release_message(void *ctx, void *message) {
+    (void)ctx;
+    message_unref(message);
+}
+
+static bool message_replayable(void *ctx, const void *message) {
+    (void)ctx;
+    const struct message *m = message;
+    return !m->body || body_replayable(m->body);
+}
+
+/* The value of a parameter of the query, as sent. */
+static struct slice query_value(struct slice target, struct slice name) {
+    const char *question = target.n ? memchr(target.p, '?', target.n) : NULL;
+    struct slice rest = {question ? question + 1 : NULL, question ? target.n - (size_t)(question + 1 - target.p) : 0};
+    while (rest.p) {
+        struct slice value = slice_next(&rest, '&'), key = slice_next(&value, '=');
+        if (slice_eq(key, name)) return value.p ? value : SLICE("");
+    }
+    return (struct slice){0};
+}
+
+/* The path's segment of that number, from 1 on, as sent. */
+static struct slice path_segment(struct slice target, struct slice number) {
+    const char *question = target.n ? memchr(target.p, '?', target.n) : NULL;
+    struct slice rest = {target.p, question ? (size_t)(question - target.p) : target.n};
+    uint64_t n;
+    if (!slice_u64(number, &n) || n == 0 || rest.n == 0 || rest.p[0] != '/') return (struct slice){0};
+    struct slice segment = slice_next(&rest, '/'); /* what stands before the first '/': nothing */
+    for (; n > 0 && rest.p; n--) segment = slice_next(&rest, '/');
+    return n == 0 ? segment : (struct slice){0};
+}
+
+static struct slice message_value(void *ctx, const void *message, enum core_value kind, struct slice name) {
+    (void)ctx;
+    const struct http_head *head = &((const struct message *)message)->head;
+    switch (kind) {
+    case CORE_VALUE_HEADER:
+        return head_get_name(head, name);
+    case CORE_VALUE_QUERY:
+        return query_value(head->target, name);
+    case CORE_VALUE_PATH:
+        return path_segment(head->target, name);
+    }
+    return (struct slice){0};
+}
+
+/* ---- what it is told ---- */
+
+/* Services that a route or a listener names exist. */
+static int define_named(struct core *core, const struct config_pairs *pairs,
+                        const struct core_service_config *config) {
+    int err = 0;
+    for (size_t i = 0; i < pairs->count && err == 0; i++) {
+        struct slice name = slice_of(pairs->items[i].value);
+        if (!core_service_known(core, name)) err = core_service_define(core, name, config);
+    }
+    return err;
+}
+
+static int define_services(struct core *core, const struct config *cfg) {
+    const struct config_service *all = cfg->service.items;
+    int err = 0;
+    for (size_t i = 0; i < cfg->service.count && err == 0; i++) {
+        struct core_service_config c;
+        config_service_core(&all[i], &c);
+        err = core_service_define(core, slice_of(all[i].section.name), &c);
+    }
+    return err;
+}
+
+static int define_tenants(struct core *core, const struct config *cfg) {
+    const struct config_tenant *all = cfg->tenant.items;
+    int err = 0;
+    for (size_t i = 0; i < cfg->tenant.count && err == 0; i++) {
+        struct core_tenant_config c;
+        config_tenant_core(&all[i], &c);
+        err = core_tenant_define(core, slice_of(all[i].section.name), &c);
+    }
+    return err;
+}
+
+int hub_make_core(struct hub *h) {
+    const struct config *cfg = h->config;
+    struct core_config c;
+    core_defaults(&c);
+    c.max_queued = cfg->max_queued;
+    c.max_queued_bytes = cfg->max_queued_bytes;
+    c.max_hops = (unsigned)cfg->max_hops;
+    c.max_parts = (unsigned)cfg->max_parts;
+    c.max_services = (unsigned)cfg->max_services;
+    c.max_workers = (unsigned)cfg->max_workers;
+    c.max_tenants = cfg->max_tenants;
+    c.release = release_message;
+    c.replayable = message_replayable;
+    c.value = message_value;
+    c.ctx = h;
+    config_service_core(&cfg->service_default, &c.service);
+    config_tenant_core(&cfg->tenant_default, &c.tenant);
+    int err = random_entropy(&c.seed);
+    if (err != 0) return err;
+    h->core = core_new(&c, io_now_us(&h->loop));
+    if (!h->core) return WEIR_ENOMEM;
+    err = define_services(h->core, cfg);
+    if (err == 0) err = define_tenants(h->core, cfg);
+    if (err == 0) err = define_named(h->core, &cfg->route, &c.service);
+    if (err == 0) err = define_named(h->core, &cfg->workers_silent, &c.service);
+    return err;
+}
+
+/* ---- an embedding program's choice ---- */
+
+struct weir_choice {
+    const char *service;
+    const struct http_head *head;
+    struct arena texts; /* what it was told, with a NUL behind each text */
+};
+
+const char *weir_choice_service(const weir_choice *choice) {
+    return choice->service;
+}
+
+const char *weir_choice_header(weir_choice *choice, const char *name) {
+    struct slice value = head_get_name(choice->head, slice_of(name));
+    return value.p ? arena_copy(&choice->texts, value).p : NULL;
+}
+
+static int ask(const struct hub *h, struct weir_choice *choice, const struct core_candidate *workers, size_t n) {
+    weir_candidate all[CORE_CANDIDATES];
+    for (size_t i = 0; i < n; i++) {
+        all[i] = (weir_candidate){.id = arena_copy(&choice->texts, workers[i].id).p,
+                                  .labels = arena_copy(&choice->texts, workers[i].labels).p,
+                                  .slots = workers[i].slots,
+                                  .running = workers[i].running};
+        if (!all[i].id || !all[i].labels) return -1;
+    }
+    return h->choose(choice, all, n, h->choose_arg);
+}
+
+size_t hub_choice(void *ctx, struct slice service, const void *message, const struct core_candidate *workers,
+                  size_t n) {
+    CAST(struct hub, h, ctx, HUB_MAGIC);
+    char room[2048];
+    struct weir_choice choice = {.head = &((const struct message *)message)->head};
+    arena_init(&choice.texts, 0, room, sizeof(room));
+    choice.service = arena_copy(&choice.texts, service).p;
+    int at = choice.service ? ask(h, &choice, workers, n) : -1;
+    arena_fini(&choice.texts);
+    return at >= 0 && (size_t)at < n ? (size_t)at : n;
+}
