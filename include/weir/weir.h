@@ -268,16 +268,16 @@ typedef struct weir_candidate {
     const char *id, *labels;
     unsigned slots, running;
 } weir_candidate;
-/* and a request, as far as a choice needs to know it; the texts live until the call is over. NULL: no such field
-   (or out of memory). */
+/* and a request, as far as a choice needs to know it; the texts live until the call is over. NULL: no such
+   field (or out of memory). */
 typedef struct weir_choice weir_choice;
 WEIR_API const char *weir_choice_service(const weir_choice *choice);
 WEIR_API const char *weir_choice_header(weir_choice *choice, const char *name);
 /*
- * Chooses one of count workers (2 to 32: those with the fewest jobs, the hub's own choice first) for a request: its
- * index, or -1 for the hub's own choice. Not asked when there is nothing to choose: when one worker alone is free,
- * as is usual while requests wait. Runs on the hub's thread for each request, which waits for it; must not call
- * the hub.
+ * Chooses one of count workers (2 to 32 that may get the request: those with the fewest jobs, the hub's own
+ * choice first): its index, or -1 for the hub's own choice. Not asked when there is nothing to choose: when
+ * one worker alone is free, as is usual while requests wait. Runs on the hub's thread for each request, which
+ * waits for it; must not call the hub.
  */
 typedef int weir_choose(weir_choice *choice, const weir_candidate *workers, size_t count, void *arg);
 /* Before weir_hub_run. NULL: the hub chooses. */

@@ -159,9 +159,10 @@ static void markdown_configuration(void) {
            "errors. `weir check` shows what a configuration amounts to.\n\n"
            "Sizes are bytes, or with `KiB`, `MiB`, `GiB` (also `K`, `M`, `G`: the same). Times are seconds, "
            "or with "
-           "`ms`, `s`, `m`, `h`. Rates are `N/s`, `N/m`, `N/h`, or `off`. An environment variable that is empty "
-           "counts as not set.\n\nIn `--service NAME.KEY=VALUE` and `--tenant NAME.KEY=VALUE` a comma begins "
-           "the next setting: there, labels (`require`, `prefer`) are separated by blanks.\n");
+           "`ms`, `s`, `m`, `h`. Rates are `N/s`, `N/m`, `N/h`, or `off`. An environment "
+           "variable that is empty counts as not set.\n\n"
+           "In `--service NAME.KEY=VALUE` and `--tenant NAME.KEY=VALUE` a comma begins the next setting: "
+           "there, labels (`require`, `prefer`) are separated by blanks.\n");
     for (size_t i = 0; i < config_keys_count; i++) {
         if (config_keys[i].type == CONFIG_GROUP)
             printf("\n## %s\n\n| flag | file | environment | default | meaning |\n|---|---|---|---|---|\n",
@@ -173,7 +174,8 @@ static void markdown_configuration(void) {
     printf("\n## Example\n\n```ini\n[hub]\nlisten = 0.0.0.0:8080\nworkers = 127.0.0.1:8081, "
            "unix:/run/weir/workers.sock\n"
            "route = /is_prime=primes\nmax-body = 64MiB\n\n[service primes]\nmax-queued = 2000\nfull-status = "
-           "429\nrequire = zone=${x-zone}\n\n[tenant batch]\nweight = 1\nrate = 600/m\nbest-priority = 6\n```\n");
+           "429\nrequire = zone=${x-zone}\n\n[tenant batch]\nweight = 1\nrate = 600/m\nbest-priority = "
+           "6\n```\n");
 }
 
 static void option_rows(const struct cli_option *o) {

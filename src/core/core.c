@@ -37,6 +37,8 @@ struct core *core_new(const struct core_config *config, uint64_t now) {
     core->look_at = (now / 1000 + 1) * 1000;
     list_init(&core->actions);
     list_init(&core->gated);
+    list_init(&core->resizing);
+    list_init(&core->owed);
     slab_init(&core->requests, sizeof(struct request));
     slab_init(&core->jobs, sizeof(struct job));
     slab_init(&core->workers, sizeof(struct worker));
@@ -92,6 +94,7 @@ static void pass_time(struct core *core) {
     while ((t = wheel_expire(&core->wheel, ms)))
         core_request_timer(core, CONTAINER_OF(t, struct request, timer));
     open_gates(core);
+    LIST_FOR (node, &core->resizing) core_keyed_tick(core, CONTAINER_OF(node, struct keyed, pending));
 }
 
 void core_enter(struct core *core, uint64_t now) {
@@ -111,6 +114,10 @@ uint64_t core_next_time(const struct core *core) {
     if (!list_empty(&core->gated)) {
         uint64_t gate = CONTAINER_OF(core->gated.next, struct worker, gate)->gate_until;
         if (gate < next) next = gate;
+    }
+    LIST_FOR (node, &core->resizing) {
+        uint64_t due = core_keyed_due(core, CONTAINER_OF(node, struct keyed, pending));
+        if (due < next) next = due;
     }
     return next;
 }

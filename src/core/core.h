@@ -32,6 +32,9 @@ struct core;
 
 enum { CORE_PRIORITIES = 10, CORE_PRIORITY_DEFAULT = 4 };
 
+/* What the core may ask about a message: the value of that name, p NULL when it has none. */
+enum core_value { CORE_VALUE_HEADER, CORE_VALUE_QUERY, CORE_VALUE_PATH };
+
 /* How a service behaves; what is not configured has the default. */
 struct core_service_config {
     size_t max_queued;         /* default 10,000 */
@@ -49,6 +52,10 @@ struct core_service_config {
        with ${name} for a header of the message. The texts are borrowed for the core's life. */
     struct slice require, prefer;
     uint64_t prefer_us; /* default 100 ms */
+    /* Not empty: a keyed service. The value of that name is a request's key; jobs with the same key run in order, one at
+       a time, at the worker that owns the key. Labels do not count then. Set when the service is defined first. */
+    struct slice key;
+    enum core_value key_from;
     /* Overload: when the queue has not been empty for shed_after_us (default 1 s), jobs that have waited longer
        than shed_wait_us are refused. 0: never. */
     uint64_t shed_wait_us, shed_after_us;
@@ -61,9 +68,6 @@ struct core_tenant_config {
     uint64_t rate_per_h;    /* requests per hour; 0: no limit */
     uint64_t burst;         /* requests at once after a pause; 0 is as 1 */
 };
-
-/* What the core may ask about a message: the value of that name, p NULL when it has none. */
-enum core_value { CORE_VALUE_HEADER, CORE_VALUE_QUERY, CORE_VALUE_PATH };
 
 /* A worker that could run a job; the fewest running first, then idle longest. */
 struct core_candidate {
@@ -112,7 +116,7 @@ void core_set_choose(struct core *core,
 void core_free(struct core *core);
 
 /* Names a service and sets how it behaves (again: changes it). 0, WEIR_ENOMEM, WEIR_EINVAL (name),
-   WEIR_EFULL (max_services). */
+   WEIR_EFULL (max_services), WEIR_ESTATE (it was keyed otherwise). */
 int core_service_define(struct core *core, struct slice name, const struct core_service_config *config);
 bool core_service_known(const struct core *core, struct slice name);
 /* Sets what holds for a tenant (an empty name: for all requests that name none). 0, WEIR_ENOMEM, WEIR_EINVAL. */
@@ -350,7 +354,18 @@ struct core_service_view {
     uint64_t submitted, dispatched, done, oldest_wait_us;
     const struct core_histogram *wait, *run; /* borrowed until the next call */
     const struct core_service_config *config;
+    /* A keyed service: */
+    uint64_t epoch, keys;      /* keys: that have jobs */
+    unsigned members;
+    bool pending;              /* members have changed since, or slices are held */
+    const char *phase;         /* of the epoch; NULL: it is not keyed */
+    unsigned slices, held, moved; /* all of them; that wait for their owner; that this epoch moves */
+    uint64_t changes;          /* slices that have changed hands, ever */
 };
+/* Which worker owns a key of a keyed service (0: none yet), and whether it is held because it changes hands. False:
+   there is no such service. */
+bool core_key_owner(const struct core *core, struct slice service, struct slice key, uint64_t *ret_worker,
+                    bool *ret_held);
 /* Slots of the workers that offer it; 0 for a service that does not exist. */
 uint64_t core_service_slots(const struct core *core, struct slice name);
 /* Walks the services: start with *cursor 0; false at the end. Order of definition. */
@@ -379,9 +394,10 @@ struct core_worker_view {
     uint64_t attached_us, dispatched;
 };
 bool core_worker_next(const struct core *core, uint32_t *cursor, struct core_worker_view *ret);
-/* The services of a worker: start with *cursor 0. */
+/* The services of a worker: start with *cursor 0. *ret_slices (may be NULL): of a keyed one's ring,
+   that it owns. */
 bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t *cursor,
-                              struct slice *ret_service);
+                              struct slice *ret_service, unsigned *ret_slices);
 
 enum core_job_state { CORE_QUEUED, CORE_RUNNING, CORE_ANSWERING, CORE_LEAVING };
 struct core_job_view {

@@ -13,6 +13,7 @@ static void start(struct core *core, struct job *job, struct worker *w) {
     job->worker = w;
     job->sent_at = core->now;
     job->attempt++;
+    if (job->key) core_keyed_start(job);
     list_push_back(&w->jobs, &job->link);
     w->running++;
     s->running++;
@@ -51,7 +52,7 @@ static struct worker *choose(struct core *core, const struct pool *p, const stru
     return worker_of(links[at < n ? at : 0]);
 }
 
-void core_dispatch_pool(struct core *core, struct pool *p) {
+static void fill_pool(struct core *core, struct pool *p) {
     struct ready_link *l;
     struct job *job;
     while (p->queue.occupied && (l = core_ready_best(&p->ready)) && (job = next_of(core, p))) {
@@ -59,6 +60,25 @@ void core_dispatch_pool(struct core *core, struct pool *p) {
         start(core, job, w);
         core_worker_place(w);
     }
+}
+
+/* A job that is refused as its turn comes lets the next one of its key go on, in whatever pool: not in the midst of
+   this, as that one may be about the same worker. */
+static void settle_debts(struct core *core) {
+    struct list *owed;
+    while ((owed = list_pop_front(&core->owed))) fill_pool(core, CONTAINER_OF(owed, struct pool, owed));
+    core->dispatching = false;
+}
+
+void core_dispatch_pool(struct core *core, struct pool *p) {
+    list_del(&p->owed);
+    if (core->dispatching) {
+        list_push_back(&core->owed, &p->owed);
+        return;
+    }
+    core->dispatching = true;
+    fill_pool(core, p);
+    settle_debts(core);
 }
 
 void core_dispatch_service(struct core *core, struct service *s) {
@@ -109,6 +129,9 @@ static struct job *next_for(struct core *core, const struct worker *w) {
 
 void core_dispatch_worker(struct core *core, struct worker *w) {
     struct job *job;
+    ASSERT(!core->dispatching);
+    core->dispatching = true;
     while (core_worker_has_room(w) && (job = next_for(core, w))) start(core, job, w);
     core_worker_place(w);
+    settle_debts(core);
 }

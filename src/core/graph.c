@@ -23,6 +23,7 @@ int core_job_next_hop(struct core *core, struct request *r, const struct core_ho
     struct place place;
     struct demand demand = {hop->message, hop->bytes, r->priority, r->deadline};
     int err = core_limits_admit(core, s, &demand, &place, ret_why);
+    if (err == WEIR_EINVAL) ret_why->status = 502; /* as above: a worker has said it */
     if (err != 0) return err;
     r->hop++;
     if (hop->cost) r->cost = hop->cost;

@@ -23,6 +23,11 @@ struct job *core_job_new(struct core *core, struct request *r, struct place plac
                         .priority = r->priority};
     list_init(&job->link);
     list_init(&job->action.link);
+    job->place.key = (struct slice){0};
+    if (place.key.n && core_key_join(core, job, place.key) != 0) {
+        slab_free(&core->jobs, id);
+        return NULL;
+    }
     core_pool_enter(place);
     return job;
 }
@@ -30,6 +35,7 @@ struct job *core_job_new(struct core *core, struct request *r, struct place plac
 void core_job_free(struct core *core, struct job *job) {
     ASSERT(list_empty(&job->link));
     core_action_undo(&job->action);
+    if (job->key) core_key_leave(core, job);
     core_pool_leave(job->place);
     slab_free(&core->jobs, job->id);
 }
@@ -44,6 +50,7 @@ void core_job_off_worker(struct core *core, struct job *job) {
         core->running--;
         job->service->running--;
     }
+    if (job->key) core_keyed_stop(core, job);
 }
 
 void core_job_leave(struct core *core, struct job *job) {
@@ -60,6 +67,7 @@ static struct job *renewed(struct core *core, struct job *job) {
     if (!fresh) return NULL;
     fresh->queued_at = job->queued_at;
     fresh->attempt = job->attempt;
+    if (job->key) core_key_replace(job, fresh);
     core_job_free(core, job);
     return fresh;
 }

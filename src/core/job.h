@@ -15,6 +15,7 @@
 #include "core/pool.h"
 
 struct service;
+struct key;
 struct tenant;
 struct worker;
 
@@ -54,7 +55,8 @@ struct job {
     struct worker *worker; /* NULL: QUEUED */
     struct list link;      /* in its lane of the queue, or in the worker's jobs */
     struct place place;
-    struct lane *lane; /* QUEUED */
+    struct key *key;   /* of a keyed service's */
+    struct lane *lane; /* QUEUED, unless it is behind its key's head, or parked */
     size_t heap_at;    /* in lane.cheap, or HEAP_NOWHERE */
     int64_t order;     /* among all that were ever queued; negative: it has come back */
     uint64_t cost;     /* the request's, the unknown ones last */

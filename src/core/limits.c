@@ -91,7 +91,9 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
     if (err == WEIR_EFULL) return refuse(core, s, true, ret_why, why);
     ret_why->detail = why;
     if (err != 0) return ret_why->error = err;
-    if (core_ready_best(&ret_place->pool->ready)) return 0;
+    bool at_once = s->keyed ? core_keyed_ready(core, s->keyed, ret_place->key)
+                            : core_ready_best(&ret_place->pool->ready) != NULL;
+    if (at_once) return 0;
     if (!fits(s->queued, s->queued_bytes, demand->bytes, c->max_queued, c->max_queued_bytes)) {
         core->stats.rejected_full++;
         return refuse(core, s, true, ret_why, "the service's queue is full");

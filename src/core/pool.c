@@ -82,6 +82,14 @@ int core_pools_join(struct service *s, struct offer *plain) {
     return err;
 }
 
+int core_pool_admit(struct pool *p, struct worker *w) {
+    return join_new(p, w);
+}
+
+void core_pool_expel(struct pool *p, struct worker *w) {
+    part(w, offer_of(w, p));
+}
+
 void core_pools_part(struct worker *w) {
     while (w->offer_count > 0) part(w, w->offer_count - 1);
     free(w->offers);
@@ -104,12 +112,14 @@ int core_pools_relabel(struct worker *w) {
 void core_pool_init(struct pool *p, struct service *s) {
     *p = (struct pool){.service = s};
     list_init(&p->link);
+    list_init(&p->owed);
     list_init(&p->offers);
     core_queue_init(&p->queue);
     core_ready_init(&p->ready);
 }
 
 void core_pool_fini(struct pool *p) {
+    list_del(&p->owed);
     core_queue_fini(&p->queue);
     core_ready_fini(&p->ready);
 }
@@ -200,6 +210,7 @@ static int find(struct core *core, struct service *s, const void *message, struc
 int core_pool_find(struct core *core, struct service *s, const void *message, struct place *ret,
                    const char **ret_why) {
     *ret = (struct place){.pool = &s->plain};
+    if (s->keyed) return core_keyed_key(core, s->keyed, message, &ret->key, ret_why);
     if (s->config.require.n == 0 && s->config.prefer.n == 0) return 0;
     int err = find(core, s, message, ret);
     if (err == WEIR_EFULL) *ret_why = "requests with too many different needs are waiting";

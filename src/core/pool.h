@@ -33,19 +33,22 @@ struct pool {
     struct list offers;
     struct service *service;
     struct list link;  /* in service.pools; the plain one is in no list */
+    struct list owed;  /* in core.owed: see core_dispatch_pool */
     size_t jobs;       /* that stand here, or may come here */
     struct slice need; /* labels, with commas, in the same piece of memory; empty: the plain one */
 };
 
-/* Where a job stands, and where it goes when it has waited for prefer-wait (NULL: it stays). */
+/* Where a job stands, and where it goes when it has waited for prefer-wait (NULL: it stays). In a keyed service the
+   pool is the plain one; the key, borrowed from the message, says more. */
 struct place {
     struct pool *pool, *later;
+    struct slice key;
 };
 
 void core_pool_init(struct pool *p, struct service *s);
 void core_pool_fini(struct pool *p);
 /* Where a job with this message is to stand. 0; or WEIR_ENOMEM, WEIR_EFULL (too many different needs at once),
-   WEIR_EINVAL (a header that no label can be made of) and *ret_why. */
+   WEIR_EINVAL (no key, or a header that no label can be made of) and *ret_why. */
 int core_pool_find(struct core *core, struct service *s, const void *message, struct place *ret,
                    const char **ret_why);
 /* A job takes this place, or needs it no more. */
@@ -59,6 +62,9 @@ struct offer *core_offer_new(struct worker *w);
 /* The worker joins the plain pool of the service, by the offer given, which it owns from now on, and all pools whose
    needs it fulfils. 0 or WEIR_ENOMEM: none of them; never for a service that is new. */
 int core_pools_join(struct service *s, struct offer *plain);
+/* One worker joins or leaves one pool. 0 or WEIR_ENOMEM. */
+int core_pool_admit(struct pool *p, struct worker *w);
+void core_pool_expel(struct pool *p, struct worker *w);
 /* It leaves all its pools, which lose nothing else. */
 void core_pools_part(struct worker *w);
 /* Its labels have changed: it joins and leaves pools. 0, or WEIR_ENOMEM: it has joined fewer than it could. */

@@ -66,6 +66,10 @@ static struct service *service_new(struct core *core, struct slice name,
     s->config = *config;
     core_pool_init(&s->plain, s);
     list_init(&s->pools);
+    if (config->key.n && !(s->keyed = core_keyed_new(s))) {
+        free(s);
+        return NULL;
+    }
     core_rate_run(&s->finished, core->now, true);
     return s;
 }
@@ -89,8 +93,11 @@ int core_service_define(struct core *core, struct slice name, const struct core_
     MAGIC_CHECK(core, CORE_MAGIC);
     struct service *s;
     int err = core_service_get(core, name, config, &s);
-    if (err == 0) s->config = *config;
-    return err;
+    if (err != 0) return err;
+    const struct core_service_config *c = &s->config;
+    if (!slice_eq(c->key, config->key) || (c->key.n && c->key_from != config->key_from)) return WEIR_ESTATE;
+    s->config = *config;
+    return 0;
 }
 
 bool core_service_known(const struct core *core, struct slice name) {
@@ -122,13 +129,18 @@ static void uncount(struct core *core, struct service *s, const struct job *job)
 void core_service_put(struct core *core, struct job *job, bool back) {
     job->state = CORE_QUEUED;
     job->sent_at = 0;
-    core_queue_put(core, &job->place.pool->queue, job, back);
     count(core, job->service, job);
     core_request_arm(core, job->request);
+    if (job->key)
+        core_keyed_put(core, job, back);
+    else
+        core_queue_put(core, &job->place.pool->queue, job, back);
 }
 
 void core_service_take(struct core *core, struct job *job, bool turn) {
-    if (turn)
+    if (!job->lane) /* behind its key's head, or parked */
+        list_del(&job->link);
+    else if (turn)
         core_queue_take(core, job);
     else
         core_queue_drop(core, job);
@@ -141,12 +153,17 @@ uint64_t core_service_oldest_wait(const struct service *s, uint64_t now) {
         uint64_t wait = core_queue_oldest_wait(&CONTAINER_OF(node, struct pool, link)->queue, now);
         if (wait > longest) longest = wait;
     }
+    for (size_t i = 0; s->keyed && i < s->keyed->member_count; i++) {
+        uint64_t wait = core_queue_oldest_wait(&s->keyed->members[i]->pool.queue, now);
+        if (wait > longest) longest = wait;
+    }
     return longest;
 }
 
 void core_services_free(struct core *core) {
     for (size_t i = 0; i < core->service_count; i++) {
         core_pools_free(core->services[i]);
+        core_keyed_free(core->services[i]->keyed);
         core_pool_fini(&core->services[i]->plain);
         free(core->services[i]);
     }

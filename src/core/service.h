@@ -16,6 +16,7 @@ struct service {
     size_t waiting[CORE_PRIORITIES]; /* queued jobs by class, in all pools */
     size_t queued;
     uint64_t queued_bytes;
+    struct keyed *keyed; /* NULL: it is not */
     uint64_t busy_since; /* since when the queue has not been empty, if it is not */
     struct core_service_config config;
     struct slice name;
@@ -32,14 +33,16 @@ int core_service_get(struct core *core, struct slice name, const struct core_ser
                      struct service **ret);
 void core_services_free(struct core *core);
 
-/* Puts a job into the queue of its place; back: it has been at a worker. */
+/* Puts a job into the queue of its place; back: it has been at a worker. One that has a key is handed out at once, if
+   it can be; for others see core_dispatch_pool. */
 void core_service_put(struct core *core, struct job *job, bool back);
 /* Takes a queued job out; turn: it goes to a worker. */
 void core_service_take(struct core *core, struct job *job, bool turn);
 /* How long its oldest queued job has waited; 0: none. */
 uint64_t core_service_oldest_wait(const struct service *s, uint64_t now);
 
-/* Hands out queued jobs of the pool while it has ready workers. */
+/* Hands out queued jobs of the pool while it has ready workers; when called from within a core_dispatch_..., after
+   that. */
 void core_dispatch_pool(struct core *core, struct pool *p);
 /* The same for all pools of the service. */
 void core_dispatch_service(struct core *core, struct service *s);

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/slab.h"
 #include "core/job.h"
+#include "core/keyed.h"
 #include "core/service.h"
 #include "core/tenant.h"
 #include "core/worker.h"
@@ -18,7 +19,10 @@ struct core {
     uint64_t now;     /* of the present call */
     uint64_t look_at; /* the millisecond after which the timers are to be looked at again */
     struct list actions;
-    struct list gated; /* workers, by gate_until */
+    struct list gated;    /* workers, by gate_until */
+    struct list resizing; /* keyed services with something to do as time passes */
+    struct list owed;     /* pools to be dispatched when what is being dispatched is done */
+    bool dispatching;
     struct slab requests, jobs, workers;
     struct tenants tenants;
     struct lanes lanes;

@@ -31,6 +31,16 @@ void core_stats(const struct core *core, struct core_stats *ret) {
     ret->draining = core->draining;
 }
 
+bool core_key_owner(const struct core *core, struct slice service, struct slice key, uint64_t *ret_worker,
+                    bool *ret_held) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    const struct service *s = core_service_find(core, service);
+    if (!s || !s->keyed) return false;
+    const struct worker *w = core_keyed_owner(s->keyed, key, ret_held);
+    *ret_worker = w ? w->id : 0;
+    return true;
+}
+
 uint64_t core_service_slots(const struct core *core, struct slice name) {
     MAGIC_CHECK(core, CORE_MAGIC);
     const struct service *s = core_service_find(core, name);
@@ -56,6 +66,17 @@ bool core_service_next(const struct core *core, uint32_t *cursor, struct core_se
                                       .wait = &s->wait,
                                       .run = &s->run,
                                       .config = &s->config};
+    if (!s->keyed) return true;
+    const struct resize *r = &s->keyed->resize;
+    ret->epoch = r->epoch;
+    ret->keys = s->keyed->key_count;
+    ret->members = (unsigned)s->keyed->member_count;
+    ret->pending = !list_empty(&s->keyed->pending);
+    ret->phase = resize_phase_text(r->phase);
+    ret->slices = RING_SLICES;
+    ret->held = r->held;
+    ret->moved = r->moved;
+    ret->changes = r->changes;
     return true;
 }
 
@@ -78,13 +99,15 @@ bool core_worker_next(const struct core *core, uint32_t *cursor, struct core_wor
 }
 
 bool core_worker_service_next(const struct core *core, uint64_t worker, uint32_t *cursor,
-                              struct slice *ret_service) {
+                              struct slice *ret_service, unsigned *ret_slices) {
     MAGIC_CHECK(core, CORE_MAGIC);
     const struct worker *w = slab_get(&core->workers, worker);
     while (w && *cursor < w->offer_count) {
         const struct offer *o = w->offers[(*cursor)++];
         if (!core_offer_is_plain(o)) continue;
-        *ret_service = o->pool->service->name;
+        const struct service *s = o->pool->service;
+        *ret_service = s->name;
+        if (ret_slices) *ret_slices = s->keyed ? core_keyed_share(s->keyed, w) : 0;
         return true;
     }
     return false;

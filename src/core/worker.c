@@ -72,6 +72,7 @@ int core_worker_offer(struct core *core, uint64_t now, uint64_t worker, struct s
     if (err != 0) return err;
     s->workers++;
     if (!w->draining) s->slots += w->slots;
+    if (s->keyed) core_keyed_changed(core, s->keyed, w);
     core_dispatch_worker(core, w);
     return 0;
 }
@@ -104,6 +105,15 @@ static void count_slots(struct core *core, const struct worker *w, unsigned befo
     }
 }
 
+/* The keyed services of a worker: start with *at 0; NULL at the end. */
+static struct keyed *next_keyed(const struct worker *w, unsigned *at) {
+    while (*at < w->offer_count) {
+        const struct offer *o = w->offers[(*at)++];
+        if (core_offer_is_plain(o) && o->pool->service->keyed) return o->pool->service->keyed;
+    }
+    return NULL;
+}
+
 void core_worker_slots(struct core *core, uint64_t now, uint64_t worker, unsigned slots) {
     core_enter(core, now);
     struct worker *w = core_worker_at(core, worker);
@@ -112,6 +122,8 @@ void core_worker_slots(struct core *core, uint64_t now, uint64_t worker, unsigne
     w->slots = slots;
     for (unsigned i = 0; i < w->offer_count; i++) core_ready_grow(&w->offers[i]->pool->ready, slots);
     core_worker_ungate(w);
+    struct keyed *k;
+    for (unsigned at = 0; (k = next_keyed(w, &at));) core_keyed_changed(core, k, w);
     core_dispatch_worker(core, w);
 }
 
@@ -121,6 +133,8 @@ static void drain(struct core *core, struct worker *w) {
     w->draining = true;
     core_worker_ungate(w);
     core_worker_place(w);
+    struct keyed *k;
+    for (unsigned at = 0; (k = next_keyed(w, &at));) core_keyed_leave(core, k, w);
 }
 
 void core_worker_drain(struct core *core, uint64_t now, uint64_t worker) {

@@ -69,7 +69,8 @@ static int admit(struct ask *a, struct core_request *r, const char **ret_why) {
     return 0;
 }
 
-/* Weir-Timeout (a duration), Weir-Priority (0..9) and Weir-Cost of the client; what does not parse is an error. */
+/* Weir-Timeout (a duration), Weir-Priority (0..9) and Weir-Cost of the client; what does not parse is an
+ * error. */
 static int read_wishes(struct ask *a, struct core_request *r, const char **ret_why) {
     const struct http_head *head = &a->message->head;
     const struct edge_config *cfg = &a->conn->edge->config;

@@ -40,12 +40,13 @@ struct edge_config {
     const char *cors_headers; /* for preflights; NULL: what was asked for */
     uint64_t cors_max_age_s;
     struct slice tenant_header; /* lower case; empty: one tenant */
-    /* Must clients show a token (Authorization: Bearer)? It names their tenant. NULL from token_name: not known. */
+    /* Must clients show a token (Authorization: Bearer)? It names their tenant. NULL from token_name: not
+     * known. */
     bool token_required;
     const char *(*token_name)(void *ctx, struct slice secret);
-    const char *health_path;    /* answered 200 or, while draining, 503; NULL: none */
-    bool trust_forwarded;       /* keep the client's Forwarded and X-Forwarded-* */
-    const char *server_name;    /* Server field; NULL: none */
+    const char *health_path; /* answered 200 or, while draining, 503; NULL: none */
+    bool trust_forwarded;    /* keep the client's Forwarded and X-Forwarded-* */
+    const char *server_name; /* Server field; NULL: none */
     /* half-close = allow of a service; may be NULL */
     bool (*half_close)(void *ctx, struct slice service);
     /* Fills *page for a path and returns 0, or WEIR_ENOTFOUND; NULL: this edge takes requests for services.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration as a whole: its table of keys (made from config.def), layers, checks, tokens.
+ * The configuration as a whole: its table of keys (made from config.def), layers, checks.
  *
  * Layers decide whether a list is added to or replaced: each file and each environment is one, and so are
  * the config_set calls between them. set_in[key] tells in which layer a key was last set.
@@ -115,6 +115,8 @@ void config_fini(struct config *c) {
     }
     config_pairs_fini(&c->file_tokens);
     config_pairs_fini(&c->file_client_tokens);
+    config_tokens_fini(&c->worker_tokens);
+    config_tokens_fini(&c->client_tokens);
     *c = (struct config){0};
 }
 
@@ -215,79 +217,14 @@ static int check_limits(const struct config *c, char **ret_text) {
     return 0;
 }
 
-/* A line of a file of tokens: NAME=SECRET, a comment, or nothing. */
-static int token_line(struct config_pairs *to, const char *path, unsigned number, struct slice line,
-                      char **ret_text) {
-    line = slice_trim(line);
-    if (line.n && line.p[line.n - 1] == '\r') line.n--;
-    if (line.n == 0 || line.p[0] == '#') return 0;
-    char *why = NULL;
-    int err = config_token_add(to, line, ret_text ? &why : NULL);
-    if (err == WEIR_ECONFIG) config_fail(ret_text, "%s:%u: %s", path, number, why ? why : "wrong");
-    free(why);
-    return err;
-}
-
-static int read_tokens(struct config_pairs *to, const char *path, char **ret_text) {
-    config_pairs_fini(to);
-    if (!path) return 0;
-    struct buffer text;
-    buffer_init(&text);
-    int err = config_read(path, &text, ret_text);
-    unsigned number = 1;
-    for (struct slice rest = buffer_slice(&text); rest.p && !err; number++)
-        err = token_line(to, path, number, slice_next(&rest, '\n'), ret_text);
-    buffer_fini(&text);
-    if (!err && to->count == 0) /* an emptied file must not open the door to all */
-        err = config_fail(ret_text, "%s: has no token", path);
-    return err;
-}
-
 int config_check(struct config *c, char **ret_text) {
     int err = check_listeners(c, ret_text);
     if (!err) err = check_routes(c, ret_text);
     if (!err) err = check_limits(c, ret_text);
-    if (!err) err = read_tokens(&c->file_tokens, c->token_file, ret_text);
-    if (!err) err = read_tokens(&c->file_client_tokens, c->client_token_file, ret_text);
+    if (!err) err = config_tokens_make(c, ret_text);
     if (err) return err;
     config_sections_complete(c);
     return 0;
-}
-
-/* ---- tokens ---- */
-
-struct config_tokens config_worker_tokens(const struct config *c) {
-    return (struct config_tokens){&c->token, &c->file_tokens};
-}
-
-struct config_tokens config_client_tokens(const struct config *c) {
-    return (struct config_tokens){&c->client_token, &c->file_client_tokens};
-}
-
-bool config_tokens_wanted(struct config_tokens t) {
-    return t.given->count + t.from_file->count > 0;
-}
-
-/* Looks at all of b, however early it differs. */
-static bool same_secret(const char *a, struct slice b) {
-    size_t n = strlen(a);
-    unsigned char differs = n != b.n;
-    for (size_t i = 0, j = 0; i < b.n; i++) {
-        differs |= (unsigned char)(a[j] ^ b.p[i]);
-        j = j + 1 < n ? j + 1 : 0;
-    }
-    return !differs;
-}
-
-const char *config_token_name(struct config_tokens t, struct slice secret) {
-    const char *name = NULL;
-    const struct config_pairs *all[] = {t.given, t.from_file};
-    for (size_t k = 0; k < 2; k++) {
-        for (size_t i = 0; i < all[k]->count; i++) {
-            if (same_secret(all[k]->items[i].value, secret)) name = all[k]->items[i].name;
-        }
-    }
-    return name;
 }
 
 /* ---- printing ---- */

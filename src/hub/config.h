@@ -104,6 +104,13 @@ struct config_sections {
     size_t count;
 };
 
+/* Tokens by their secrets: those that were given, and those of a file. */
+struct config_tokens {
+    const struct config_pair **places;
+    size_t size;
+    uint64_t seed;
+};
+
 enum config_index {
 #define KEY(type, field, flag, argument, standard, low, high, help) CONFIG_KEY_##field,
 #include "hub/config.def"
@@ -116,6 +123,7 @@ struct config {
     struct config_service service_default; /* set by config_check, as all below */
     struct config_tenant tenant_default;
     struct config_pairs file_tokens, file_client_tokens; /* read from token_file, client_token_file */
+    struct config_tokens worker_tokens, client_tokens;
     unsigned layer, set_in[CONFIG_KEY_COUNT];
 };
 
@@ -140,16 +148,10 @@ const struct config_service *config_service_find(const struct config *c, struct 
 void config_service_core(const struct config_service *s, struct core_service_config *ret);
 void config_tenant_core(const struct config_tenant *t, struct core_tenant_config *ret);
 
-/* The tokens of one door: those that were given, and those of its file. */
-struct config_tokens {
-    const struct config_pairs *given, *from_file;
-};
-struct config_tokens config_worker_tokens(const struct config *c);
-struct config_tokens config_client_tokens(const struct config *c);
 /* Must a token be shown? */
-bool config_tokens_wanted(struct config_tokens t);
-/* Whose token this is; NULL: nobody's. Takes the same time for any wrong secret. */
-const char *config_token_name(struct config_tokens t, struct slice secret);
+bool config_tokens_wanted(const struct config_tokens *t);
+/* Whose token this is; NULL: nobody's. */
+const char *config_token_name(const struct config_tokens *t, struct slice secret);
 
 /* Appends everything as an INI file that would set it; secrets are left out, as comments. 0 or WEIR_ENOMEM.
  */

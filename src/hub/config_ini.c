@@ -27,7 +27,7 @@ struct reading {
     enum section section;
     const struct config_kind *kind; /* in SECTION_NAMED */
     struct slice title;             /* its name */
-    struct buffer errors; /* one line each */
+    struct buffer errors;           /* one line each */
     unsigned error_count;
     int err; /* WEIR_ENOMEM ends the reading */
 };

@@ -68,7 +68,8 @@ const struct config_kind config_kinds[] = {
      .default_offset = offsetof(struct config, service_default),
      .name_fits = text_is_service},
     {.title = "tenant",
-     .about = "What holds for one tenant. Its name is 1 to 255 visible ASCII characters without `=`, `,` and `]`.",
+     .about =
+         "What holds for one tenant. Its name is 1 to 255 visible ASCII characters without `=`, `,` and `]`.",
      .keys = tenant_keys,
      .keys_count = TENANT_KEY_COUNT,
      .size = sizeof(struct config_tenant),
@@ -155,8 +156,7 @@ int config_section_set(const struct config_kind *kind, struct config_section *s,
 static int set_one(struct config *c, const struct config_kind *kind, struct slice line, char **ret_text) {
     struct slice value = line, path = slice_next(&value, '=');
     const char *dot = path.n ? memrchr(path.p, '.', path.n) : NULL; /* a name may hold dots, a key may not */
-    if (!dot || !value.p)
-        return config_fail(ret_text, "\"%.*s\" is not NAME.KEY=VALUE", SLICE_ARG(line));
+    if (!dot || !value.p) return config_fail(ret_text, "\"%.*s\" is not NAME.KEY=VALUE", SLICE_ARG(line));
     struct slice name = {path.p, (size_t)(dot - path.p)}, key = {dot + 1, path.n - name.n - 1};
     value = slice_trim(value);
     char *copy = strndup(value.p, value.n);

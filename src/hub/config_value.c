@@ -152,7 +152,8 @@ static int set_labels(char **field, const char *text, char **ret_text) {
         struct slice item = {p, (size_t)(end - p)};
         if (!is_label(item)) {
             free(copy);
-            return config_fail(ret_text, "\"%.*s\" is not a label (k or k=v, with ${HEADER})", SLICE_ARG(item));
+            return config_fail(ret_text, "\"%.*s\" is not a label (k or k=v, with ${HEADER})",
+                               SLICE_ARG(item));
         }
         if (n) copy[n++] = ',';
         memcpy(copy + n, item.p, item.n);
@@ -374,7 +375,8 @@ static bool parse_rate(struct slice s, uint64_t *ret_per_h) {
     struct slice unit = slash ? (struct slice){slash + 1, s.n - digits - 1} : units[0].unit;
     if (!slice_u64((struct slice){s.p, digits}, ret_per_h)) return false;
     for (size_t i = 0; i < 3; i++)
-        if (slice_eq(unit, units[i].unit)) return !__builtin_mul_overflow(*ret_per_h, units[i].times, ret_per_h);
+        if (slice_eq(unit, units[i].unit))
+            return !__builtin_mul_overflow(*ret_per_h, units[i].times, ret_per_h);
     return false;
 }
 

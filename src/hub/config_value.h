@@ -5,8 +5,8 @@
 
 #include "hub/config.h"
 
-/* Most items of a list and most sections of a kind that a configuration may have, and bytes of a file: what a file can
- * make us hold. */
+/* Most items of a list and most sections of a kind that a configuration may have, and bytes of a file: what a
+ * file can make us hold. */
 enum { CONFIG_MAX_ITEMS = 10000, CONFIG_MAX_FILE = 1024 * 1024, CONFIG_MAX_LABELS = 1024 };
 
 /* Sets *ret_text, when wanted, to a formatted message. Returns WEIR_ECONFIG, for `return config_fail(...)`.
@@ -42,6 +42,9 @@ int config_section_lines(struct config *c, const struct config_kind *kind, const
 void config_sections_complete(struct config *c);
 int config_sections_print(const struct config *c, struct buffer *out);
 void config_sections_fini(struct config *c);
+/* Reads the files of tokens, and makes the tables of all. */
+int config_tokens_make(struct config *c, char **ret_text);
+void config_tokens_fini(struct config_tokens *t);
 /* For a key that none of n is. */
 int config_fail_unknown(const struct config_key *keys, size_t n, struct slice name, char **ret_text);
 /* The work of config_set, on a name that may be part of a line. */

@@ -5,7 +5,6 @@
 #include "hub/private.h"
 #include "weir/weir.h"
 #include "wire/head.h"
-#include "wire/message.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -115,12 +114,12 @@ static bool half_close_allowed(void *ctx, struct slice service) {
 
 static const char *token_name(void *ctx, struct slice secret) {
     struct hub *h = ctx;
-    return config_token_name(config_worker_tokens(h->config), secret);
+    return config_token_name(&h->config->worker_tokens, secret);
 }
 
 static const char *client_token_name(void *ctx, struct slice secret) {
     struct hub *h = ctx;
-    return config_token_name(config_client_tokens(h->config), secret);
+    return config_token_name(&h->config->client_tokens, secret);
 }
 
 static int longest_first(const void *a, const void *b) {
@@ -176,7 +175,7 @@ static int make_edges(struct hub *h) {
         .cors_headers = cfg->cors_headers,
         .cors_max_age_s = cfg->cors_max_age / 1000,
         .tenant_header = slice_of(cfg->tenant_header),
-        .token_required = config_tokens_wanted(config_client_tokens(cfg)),
+        .token_required = config_tokens_wanted(&cfg->client_tokens),
         .token_name = client_token_name,
         .health_path = cfg->health_path,
         .trust_forwarded = cfg->trust_forwarded,
@@ -216,7 +215,7 @@ static int make_attach(struct hub *h) {
         .upgrade_timeout_us = cfg->head_timeout * 1000,
         .heartbeat_us = cfg->heartbeat * 1000,
         .heartbeat_missed = (unsigned)cfg->heartbeat_missed,
-        .token_required = config_tokens_wanted(config_worker_tokens(cfg)),
+        .token_required = config_tokens_wanted(&cfg->worker_tokens),
         .token_name = token_name,
         .zmq_secret = h->zmq_key.secret[0] ? h->zmq_key.secret : NULL,
         .ctx = h,

@@ -166,8 +166,10 @@ int hub_metrics_markdown(struct buffer *out) {
 #define SERVICE_COUNTER(name, text, value) ROW(name, "service", "counter", text)
 #define SERVICE_GAUGE(name, text, value) ROW(name, "service", "gauge", text)
 #define SERVICE_HISTOGRAM(name, text, value) ROW(name, "service", "histogram", text)
-#define TENANT_COUNTER(name, labels, text, value) ROW(name, sizeof(labels) > 1 ? "tenant," labels : "tenant", "counter", text)
-#define TENANT_GAUGE(name, labels, text, value) ROW(name, sizeof(labels) > 1 ? "tenant," labels : "tenant", "gauge", text)
+#define TENANT_COUNTER(name, labels, text, value)                                                            \
+    ROW(name, (sizeof(labels) > 1 ? "tenant," labels : "tenant"), "counter", text)
+#define TENANT_GAUGE(name, labels, text, value)                                                              \
+    ROW(name, (sizeof(labels) > 1 ? "tenant," labels : "tenant"), "gauge", text)
 #include "hub/metrics.def"
     return 0;
 }

@@ -44,6 +44,8 @@ void hub_carry_out(struct hub *h);
 
 /* rules.c: makes h->core. 0, WEIR_ENOMEM, WEIR_EIO, or what the core says. */
 int hub_make_core(struct hub *h);
+/* core_config.value. */
+struct slice hub_value(void *ctx, const void *message, enum core_value kind, struct slice name);
 /* core_config.choose, which asks h->choose. */
 size_t hub_choice(void *ctx, struct slice service, const void *message, const struct core_candidate *workers,
                   size_t n);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The core's side of the hub: what it is told (configuration), and what it asks back (about messages, and whom to
-   choose). Loop thread only. */
+/* The core's side of the hub: what it is told (configuration), and what it asks back (about messages, and
+   whom to choose). Loop thread only. */
 #include "base/assert.h"
 #include "base/random.h"
 #include "hub/private.h"
@@ -23,7 +23,8 @@ static bool message_replayable(void *ctx, const void *message) {
 /* The value of a parameter of the query, as sent. */
 static struct slice query_value(struct slice target, struct slice name) {
     const char *question = target.n ? memchr(target.p, '?', target.n) : NULL;
-    struct slice rest = {question ? question + 1 : NULL, question ? target.n - (size_t)(question + 1 - target.p) : 0};
+    struct slice rest = {question ? question + 1 : NULL,
+                         question ? target.n - (size_t)(question + 1 - target.p) : 0};
     while (rest.p) {
         struct slice value = slice_next(&rest, '&'), key = slice_next(&value, '=');
         if (slice_eq(key, name)) return value.p ? value : SLICE("");
@@ -42,7 +43,7 @@ static struct slice path_segment(struct slice target, struct slice number) {
     return n == 0 ? segment : (struct slice){0};
 }
 
-static struct slice message_value(void *ctx, const void *message, enum core_value kind, struct slice name) {
+struct slice hub_value(void *ctx, const void *message, enum core_value kind, struct slice name) {
     (void)ctx;
     const struct http_head *head = &((const struct message *)message)->head;
     switch (kind) {
@@ -104,7 +105,7 @@ int hub_make_core(struct hub *h) {
     c.max_tenants = cfg->max_tenants;
     c.release = release_message;
     c.replayable = message_replayable;
-    c.value = message_value;
+    c.value = hub_value;
     c.ctx = h;
     config_service_core(&cfg->service_default, &c.service);
     config_tenant_core(&cfg->tenant_default, &c.tenant);
@@ -136,7 +137,8 @@ const char *weir_choice_header(weir_choice *choice, const char *name) {
     return value.p ? arena_copy(&choice->texts, value).p : NULL;
 }
 
-static int ask(const struct hub *h, struct weir_choice *choice, const struct core_candidate *workers, size_t n) {
+static int ask(const struct hub *h, struct weir_choice *choice, const struct core_candidate *workers,
+               size_t n) {
     weir_candidate all[CORE_CANDIDATES];
     for (size_t i = 0; i < n; i++) {
         all[i] = (weir_candidate){.id = arena_copy(&choice->texts, workers[i].id).p,

@@ -29,12 +29,12 @@ static void put_text(json_t *to, const char *name, struct slice value) {
 }
 
 static json_t *service(const struct core_service_view *v) {
-    json_t *o = json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:f}", "name", text(v->name), "queued",
-                          number(v->queued), "queued_bytes", number(v->queued_bytes), "running",
-                          number(v->running), "workers", number(v->workers), "slots", number(v->slots),
-                          "submitted", number(v->submitted), "dispatched", number(v->dispatched), "done",
-                          number(v->done), "oldest_wait_ms", (double)v->oldest_wait_us / 1000, "rate_per_s",
-                          (double)v->done_per_s_milli / 1000);
+    json_t *o =
+        json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:f}", "name", text(v->name), "queued",
+                  number(v->queued), "queued_bytes", number(v->queued_bytes), "running", number(v->running),
+                  "workers", number(v->workers), "slots", number(v->slots), "submitted", number(v->submitted),
+                  "dispatched", number(v->dispatched), "done", number(v->done), "oldest_wait_ms",
+                  (double)v->oldest_wait_us / 1000, "rate_per_s", (double)v->done_per_s_milli / 1000);
     if (v->config->shortest_first) put_text(o, "order", SLICE("shortest"));
     put_text(o, "require", v->config->require);
     put_text(o, "prefer", v->config->prefer);
@@ -44,7 +44,8 @@ static json_t *service(const struct core_service_view *v) {
 static json_t *services(const struct hub *h) {
     json_t *list = json_array();
     struct core_service_view v;
-    for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &v);) json_array_append_new(list, service(&v));
+    for (uint32_t cursor = 0; core_service_next(h->core, &cursor, &v);)
+        json_array_append_new(list, service(&v));
     return list;
 }
 
@@ -65,7 +66,7 @@ static json_t *tenants(const struct hub *h) {
 static json_t *offered(const struct hub *h, uint64_t worker) {
     json_t *list = json_array();
     struct slice name;
-    for (uint32_t cursor = 0; core_worker_service_next(h->core, worker, &cursor, &name);)
+    for (uint32_t cursor = 0; core_worker_service_next(h->core, worker, &cursor, &name, NULL);)
         json_array_append_new(list, text(name));
     return list;
 }
@@ -114,12 +115,12 @@ int hub_status_json(const struct hub *h, struct buffer *out) {
     uint64_t now = io_now_us((struct io_loop *)(uintptr_t)&h->loop);
     struct core_stats s;
     core_stats(h->core, &s);
-    json_t *root =
-        json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version", weir_version(), "uptime_s",
-                  (double)(now - h->started_us) / 1e6, "draining", s.draining, "requests", number(s.requests),
-                  "queued", number(s.queued), "queued_bytes", number(s.queued_bytes), "running",
-                  number(s.running), "workers", number(s.workers), "slots", number(s.slots), "services",
-                  services(h), "tenants", tenants(h), "workers_list", workers(h, now), "jobs", jobs(h, now));
+    json_t *root = json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version",
+                             weir_version(), "uptime_s", (double)(now - h->started_us) / 1e6, "draining",
+                             s.draining, "requests", number(s.requests), "queued", number(s.queued),
+                             "queued_bytes", number(s.queued_bytes), "running", number(s.running), "workers",
+                             number(s.workers), "slots", number(s.slots), "services", services(h), "tenants",
+                             tenants(h), "workers_list", workers(h, now), "jobs", jobs(h, now));
     int err = root ? json_dump_callback(root, append, out, JSON_COMPACT) : -1;
     json_decref(root);
     return err == 0 ? buffer_append(out, "\n", 1) : WEIR_ENOMEM;

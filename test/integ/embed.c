@@ -42,6 +42,17 @@ static int nap(weir_job *job, void *arg) {
     return err != 0 ? err : name(job, arg);
 }
 
+/* "size": the worker whose labels say the size that the request asks for; "any": a choice that there is not.
+ */
+static int by_size(weir_choice *choice, const weir_candidate *workers, size_t count, void *arg) {
+    const char *size = weir_choice_header(choice, "X-Size");
+    if (strcmp(weir_choice_service(choice), arg) != 0 || !size) return -1;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(workers[i].labels, size) == 0 && workers[i].id[0] == 'w' && workers[i].slots == 2)
+            return (int)i;
+    return (int)count;
+}
+
 static void check(int err, const char *what) {
     if (err == 0) return;
     fprintf(stderr, "embed: %s: %s\n", what, weir_strerror(err));
@@ -72,23 +83,29 @@ static void bad_options(void) {
 }
 
 int main(void) {
-    static char labels[HUBS][4] = {"one", "two"};
+    static char labels[HUBS][4] = {"one", "two"}, names[WORKERS][4] = {"w0", "w1"}, size[] = "size";
+    static const char *const sizes[WORKERS] = {"small", "big"};
     struct thread hubs[HUBS] = {0}, over_zmq[HUBS] = {0}, workers[HUBS][WORKERS] = {0};
     bad_options();
     for (int h = 0; h < HUBS; h++) {
         const char *const pairs[] = {"listen",      "127.0.0.1:0", "workers",      "127.0.0.1:0",    "admin",
                                      "127.0.0.1:0", "zmq",         "inproc://hub", "route",          "/=name",
-                                     "route",       "/nap=nap",    "route",        "/within=within", NULL};
+                                     "route",       "/nap=nap",    "route",        "/within=within", "route",
+                                     "/size=size",  NULL};
         char *text = NULL;
         int err = weir_hub_new(pairs, &hubs[h].hub, &text);
         check(err, text ? text : "weir_hub_new");
+        weir_hub_choose(hubs[h].hub, by_size, size);
         begin(&hubs[h], run_hub);
         for (int w = 0; w < WORKERS; w++) {
             struct thread *t = &workers[h][w];
             int fd = -1;
             check(weir_hub_connect(hubs[h].hub, &fd), "weir_hub_connect");
-            check(weir_worker_open(&(weir_worker_options){.fd = fd, .slots = 2}, &t->worker),
+            check(weir_worker_open(
+                      &(weir_worker_options){.fd = fd, .slots = 2, .id = names[w], .labels = sizes[w]},
+                      &t->worker),
                   "weir_worker_open");
+            check(weir_worker_offer(t->worker, "size", name, names[w]), "weir_worker_offer");
             check(weir_worker_offer(t->worker, "name", name, labels[h]), "weir_worker_offer");
             check(weir_worker_offer(t->worker, "nap", nap, labels[h]), "weir_worker_offer");
             begin(t, run_worker);

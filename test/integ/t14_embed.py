@@ -25,9 +25,9 @@ class Embedded(Case):
         for address in self.admins.values():
             wait_until(lambda: self.ask(address, "/status").json()["slots"] == 6, 10, "three workers attached")
 
-    def ask(self, address, target):
+    def ask(self, address, target, headers=()):
         with Client(address) as client:
-            return client.request("GET", target)
+            return client.request("GET", target, headers)
 
     def end(self):
         self.process.popen.stdin.close()
@@ -47,6 +47,14 @@ class Embedded(Case):
             self.assertEqual(self.ask(address, "/within").text, name)
             worker = next(w for w in self.ask(self.admins[name], "/status").json()["workers_list"] if w["id"] == "inproc")
             self.assertEqual((worker["transport"], worker["address"]), ("zmq", "inproc"))
+        self.end()
+
+    def test_the_program_chooses_the_worker(self):
+        for address in self.addresses.values():
+            for size, worker in (("small", "w0"), ("big", "w1")):
+                self.assertEqual([self.ask(address, "/size", [("X-Size", size)]).text for _ in range(5)], [worker] * 5)
+            for headers in ((), [("X-Size", "huge")]):  # it leaves it to the hub, and names nobody who is there
+                self.assertEqual({self.ask(address, "/size", headers).text for _ in range(4)}, {"w0", "w1"})
         self.end()
 
     def test_they_run_at_the_same_time(self):

@@ -37,7 +37,7 @@ static bool find_heads(struct model *m, const struct mrequest *r,
     const struct core_service_config *c = &m->services[r->service].config;
     const struct mrequest *first[CORE_PRIORITIES][TENANTS] = {0};
     FOR_REQUESTS(m, q) {
-        if (q->place != WAITING || q->service != r->service || q->need != r->need || q->wish != r->wish) continue;
+        if (q->key || q->place != WAITING || q->service != r->service || q->need != r->need || q->wish != r->wish) continue;
         if (q->unordered) return false;
         const struct mrequest **f = &first[q->priority][q->tenant], **h = &heads[q->priority][q->tenant];
         if (!*f || q->position < (*f)->position) *f = q;
@@ -48,6 +48,19 @@ static bool find_heads(struct model *m, const struct mrequest *r,
             if (first[p][t] && c->age_us && m->now - first[p][t]->queued_at >= c->age_us)
                 heads[p][t] = first[p][t];
     return true;
+}
+
+/* No other job of its key is at a worker, and none that waits came before it. */
+static void check_key(struct model *m, const struct mrequest *r) {
+    FOR_LEASES(m, l) {
+        if (l->key == r->key && l->service == r->service)
+            model_violated(m, KEYED, "key %u of %s is taken by job %llu", r->key, m->services[r->service].name,
+                           NUMBER(l->job));
+    }
+    FOR_REQUESTS(m, q) {
+        if (q->place == WAITING && q->service == r->service && q->key == r->key && q->position < r->position)
+            model_violated(m, KEYED, "request %llu has overtaken %llu of the same key", NUMBER(r->id), NUMBER(q->id));
+    }
 }
 
 /* Nobody of its pool had the right to go first: in its lane, and in each other class at least one lane's. */
@@ -127,9 +140,10 @@ static void on_send(struct model *m, const struct core_action *a) {
         }
         if (model_overdue(m, r)) model_violated(m, IN_TIME, "sent after its queue time");
         if (model_may_shed(m, r, true)) model_violated(m, IN_TIME, "sent although its service is overloaded");
-        check_turn(m, r);
-        if (m->arrival == r) check_worker_choice(m, r, w);
+        if (!r->key) check_turn(m, r);
+        if (m->arrival == r && !r->key) check_worker_choice(m, r, w);
     }
+    if (r->key) check_key(m, r);
     unsigned most = s->config.attempts ? s->config.attempts : 1;
     if (a->attempt != ++r->attempts || a->attempt > most)
         model_violated(m, LIMITS, "attempt %u, but it should be %u of %u", a->attempt, r->attempts, most);
@@ -140,7 +154,7 @@ static void on_send(struct model *m, const struct core_action *a) {
     struct mlease *l = m->leases;
     while (l->job) l++;
     *l = (struct mlease){
-        .job = a->job, .request = r->id, .order = ++m->order, .worker = w, .r = r, .service = r->service};
+        .job = a->job, .request = r->id, .order = ++m->order, .worker = w, .r = r, .service = r->service, .key = r->key};
     w->busy++;
     r->lease = l;
     r->place = AT_WORK;
@@ -254,6 +268,30 @@ struct sums {
     uint64_t queued, bytes, running, leaving, workers, slots;
 };
 
+/* A request of a keyed service that is the first of its key, which is not taken: its owner has no room, or the key
+   changes hands, or there is nobody who could own it, or has been for less than a millisecond. */
+static void check_keyed(struct model *m, const struct mrequest *r) {
+    FOR_LEASES(m, l) {
+        if (l->key == r->key && l->service == r->service) return;
+    }
+    FOR_REQUESTS(m, q) {
+        if (q->place == WAITING && q->service == r->service && q->key == r->key && q->position < r->position) return;
+    }
+    uint64_t owner = 0;
+    bool held = false;
+    char key = (char)('0' + r->key);
+    (void)core_key_owner(m->core, slice_of(m->services[r->service].name), (struct slice){&key, 1}, &owner, &held);
+    FOR_WORKERS(m, w) {
+        if (!(w->offers >> r->service & 1)) continue;
+        if (w->id == owner && !held && model_has_room(w))
+            model_violated(m, NO_IDLE_SLOT, "request %llu waits, and the owner of its key is idle", NUMBER(r->id));
+        if (w->id == owner && w->draining) model_violated(m, KEYED, "worker %llu drains and owns keys", NUMBER(w->id));
+        bool member = w->slots > 0 && !w->draining && w->changed_ms < m->now / 1000;
+        if (owner == 0 && !held && member && m->unsettled_ms < m->now / 1000)
+            model_violated(m, KEYED, "worker %llu is no member of %s", NUMBER(w->id), m->services[r->service].name);
+    }
+}
+
 static void check_requests(struct model *m, struct sums *sums) {
     unsigned live = 0;
     FOR_REQUESTS(m, r) {
@@ -275,6 +313,7 @@ static void check_requests(struct model *m, struct sums *sums) {
             model_violated(m, IN_TIME, "request %llu outlives its queue time", NUMBER(r->id));
         r->may_lack_memory = r->maybe_overdue = false;
         if (r->place != WAITING) continue;
+        if (r->key) check_keyed(m, r);
         if (model_batched(m)) r->unordered = r->wish_unknown = true;
         sums->services[r->service].queued++;
         sums->services[r->service].bytes += r->bytes;
@@ -298,6 +337,7 @@ static void check_leases(struct model *m, struct sums *sums) {
 
 static void check_idle(struct model *m, const struct mworker *w) {
     FOR_REQUESTS(m, r) {
+        if (r->key) continue;
         bool wished = r->wish == 0 || w->labels >> r->wish & 1;
         if (r->place == WAITING && model_eligible(w, r) && wished)
             model_violated(m, NO_IDLE_SLOT, "request %llu waits, and worker %llu is idle", NUMBER(r->id),
@@ -412,7 +452,7 @@ static void check_worker_views(struct model *m, uint64_t workers) {
         }
         unsigned offers = 0;
         struct slice name;
-        for (uint32_t at = 0; core_worker_service_next(m->core, v.worker, &at, &name);)
+        for (uint32_t at = 0; core_worker_service_next(m->core, v.worker, &at, &name, NULL);)
             offers |= 1u << model_service(m, name);
         if (v.slots != w->slots || v.running != w->busy || v.draining != w->draining || offers != w->offers)
             model_violated(m, CONTRACT, "worker %llu is shown wrongly", NUMBER(v.worker));
@@ -457,13 +497,22 @@ static void check_deep(struct model *m, const struct sums *sums) {
     if (tokens != m->live) model_violated(m, NOTHING_GROWS, "%u messages for %u requests", tokens, m->live);
     bool gated = false;
     FOR_WORKERS(m, w) gated |= w->gate_until != 0;
-    if (m->live == 0 && !gated && core_next_time(m->core) != UINT64_MAX)
+    uint64_t next = core_next_time(m->core); /* a ring may have something to do, for 5 s at most */
+    if (m->live == 0 && !gated && next != UINT64_MAX && next > m->now + 5001000)
         model_violated(m, NOTHING_GROWS, "a timer is left");
+}
+
+static bool rings_pending(const struct model *m) {
+    struct core_service_view v;
+    for (uint32_t cursor = 0; core_service_next(m->core, &cursor, &v);)
+        if (v.phase && v.pending) return true;
+    return false;
 }
 
 void model_check(struct model *m, bool deep) {
     struct sums sums;
     memset(&sums, 0, sizeof sums);
+    if (m->lacking) m->unsettled_ms = m->now / 1000; /* what failed for that is tried again a millisecond later */
     check_requests(m, &sums);
     check_leases(m, &sums);
     check_workers(m, &sums);
@@ -473,6 +522,7 @@ void model_check(struct model *m, bool deep) {
         m->share_epoch++;
         for (int s = 0; s < SERVICES; s++) m->services[s].busy_unsure = true;
     }
+    m->ring_due = rings_pending(m);
     m->calls = 0;
     m->relabelled = false;
     m->gone_since = false;

@@ -125,7 +125,7 @@ static bool replayable(void *ctx, const void *message) {
 static struct slice value(void *ctx, const void *message, enum core_value kind, struct slice name) {
     const struct token *t = message;
     if (kind != CORE_VALUE_HEADER || !t->in_core) model_violated(ctx, CONTRACT, "asked for what nobody named");
-    return slice_of(slice_eq(name, SLICE("must")) ? t->must : t->may);
+    return slice_of(slice_eq(name, SLICE("must")) ? t->must : slice_eq(name, SLICE("key")) ? t->key : t->may);
 }
 
 static size_t choose(void *ctx, struct slice service, const void *message, const struct core_candidate *workers,
@@ -142,12 +142,13 @@ static size_t choose(void *ctx, struct slice service, const void *message, const
     return (size_t)(++m->chosen % (n + 1));
 }
 
-static struct token *token_new(struct model *m, unsigned need, unsigned wish) {
+static struct token *token_new(struct model *m, unsigned need, unsigned wish, unsigned key) {
     for (struct token *t = m->tokens; t < m->tokens + TOKENS; t++) {
         if (t->in_core) continue;
         *t = (struct token){.in_core = true};
         if (need) t->must[0] = (char)('0' + need);
         if (wish) t->may[0] = (char)('0' + wish);
+        if (key) t->key[0] = (char)('0' + key);
         return t;
     }
     model_violated(m, NOTHING_GROWS, "messages are not released");
@@ -218,8 +219,11 @@ static void wait_again(struct model *m, struct mrequest *r, bool head) {
 }
 
 /* Its service has rules for workers: what they say of it, when it is queued there for the first time. */
-static void set_wishes(struct model *m, struct mrequest *r, unsigned need, unsigned wish) {
+static void set_wishes(struct model *m, struct mrequest *r, unsigned need, unsigned wish, unsigned key) {
     const struct core_service_config *c = &m->services[r->service].config;
+    r->key = c->key.n ? key : 0;
+    r->need = r->wish = r->wish_unknown = 0;
+    if (r->key) return;
     r->need = c->require.n ? need : 0;
     r->wish = r->wish_unknown = 0;
     if (!c->prefer.n || !wish) return;
@@ -304,6 +308,7 @@ static void begin(struct model *m, uint64_t now) {
         w->gate_until = 0;
         m->calls++; /* what it takes on is a call's worth of its own */
     }
+    m->calls += m->ring_due;
     FOR_REQUESTS(m, r) {
         if (r->place != WAITING && r->place != AT_WORK && r->place != GATHERING) continue;
         bool overdue = model_overdue(m, r);
@@ -371,9 +376,10 @@ static void compare_full(struct model *m, int err, unsigned service, unsigned ne
     if (err == WEIR_EFULL && !is_full(m, service, bytes, false)) model_violated(m, BOUNDS, "refused as full, but it is not");
     if (model_batched(m)) return;
     bool room = room_for(m, service, m->services[service].config.require.n ? need : 0);
-    bool wishes = m->services[service].config.prefer.n; /* a free slot that it does not wish for does not count */
+    const struct core_service_config *c = &m->services[service].config;
+    bool wishes = c->prefer.n || c->key.n; /* a free slot that it does not wish for does not count */
     if (err == WEIR_EFULL && room && !wishes) model_violated(m, BOUNDS, "refused as full, with a free slot");
-    if (err == 0 && full && !room)
+    if (err == 0 && full && !room && !c->key.n) /* a ring may have just let some go */
         model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
 }
 
@@ -403,6 +409,7 @@ static void compare_submit(struct model *m, const struct marrival *a, int s, int
                : a->deadline && a->deadline <= m->now ? WEIR_EDEADLINE
                                                       : 0;
     if (want == 0 && bucket_wait(&m->tenants[a->tenant], m->now) > 0) want = WEIR_ERATE;
+    if (want == 0 && m->services[s].config.key.n && !a->key) want = WEIR_EINVAL;
     if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
     if (want == 0 && (err == 0 || err == WEIR_EFULL)) {
         compare_full(m, err, (unsigned)s, a->need, a->bytes);
@@ -415,7 +422,7 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     begin(m, now);
     struct mrequest *r = m->requests;
     while (r->place != NOWHERE) r++;
-    struct token *t = token_new(m, a->need, a->wish);
+    struct token *t = token_new(m, a->need, a->wish, a->key);
     struct core_request request = {.requester = &r->requester,
                                    .message = t,
                                    .bytes = a->bytes,
@@ -428,8 +435,8 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     struct failure why = {0};
     uint64_t id = 0;
     int s = model_service(m, request.service), err = core_submit(m->core, now, &request, &id, &why);
-    model_say(m, "%llu submit %s p%u t%u must %u may %u%s%s -> %llu %s", NUMBER(m->now), a->service, a->priority,
-              a->tenant, a->need, a->wish,
+    model_say(m, "%llu submit %s p%u t%u must %u may %u key %u%s%s -> %llu %s", NUMBER(m->now), a->service, a->priority,
+              a->tenant, a->need, a->wish, a->key,
               a->idempotent ? " idempotent" : "", a->deadline ? " deadline" : "", NUMBER(id),
               model_error(err));
     compare_submit(m, a, s, err);
@@ -441,6 +448,7 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
         m->want.rejected_deadline += err == WEIR_EDEADLINE;
         m->want.rejected_full += err == WEIR_EFULL;
         m->want.rejected_rate += err == WEIR_ERATE;
+        m->want.rejected_labels += err == WEIR_EINVAL;
         uint64_t wait = bucket_wait(&m->tenants[a->tenant], m->now);
         if (err == WEIR_ERATE && why.retry_after_s != (wait + 999999) / 1000000)
             model_violated(m, CONTRACT, "Retry-After %u", why.retry_after_s);
@@ -460,7 +468,7 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
                            .idempotent = a->idempotent,
                            .replayable = a->replayable,
                            .token = t};
-    set_wishes(m, r, a->need, a->wish);
+    set_wishes(m, r, a->need, a->wish, a->key);
     wait_again(m, r, false);
     m->live++;
     m->want.submitted++;
@@ -567,6 +575,8 @@ void model_offer(struct model *m, uint64_t now, struct mworker *w, unsigned serv
     if (!s->known) s->config = m->config.service;
     s->known = true;
     w->offers |= 1u << service;
+    w->changed_ms = m->now / 1000;
+    m->ring_due = true;
 }
 
 void model_slots(struct model *m, uint64_t now, uint64_t worker, unsigned slots) {
@@ -575,6 +585,8 @@ void model_slots(struct model *m, uint64_t now, uint64_t worker, unsigned slots)
     core_worker_slots(m->core, now, worker, slots);
     struct mworker *w = worker_of(m, worker);
     if (!w) return;
+    if (slots > 0 && w->slots == 0) w->changed_ms = m->now / 1000;
+    m->ring_due = true;
     w->slots = slots;
     w->gate_until = 0;
 }
@@ -585,6 +597,8 @@ void model_worker_drain(struct model *m, uint64_t now, uint64_t worker) {
     core_worker_drain(m->core, now, worker);
     struct mworker *w = worker_of(m, worker);
     if (w) w->draining = true;
+    m->unsettled_ms = m->now / 1000;
+    m->ring_due = true;
 }
 
 /* What becomes of a lease whose worker was lost. */
@@ -619,6 +633,8 @@ static void forget_worker(struct model *m, struct mworker *w) {
         lose(m, newest);
     }
     m->want.workers_gone++;
+    m->unsettled_ms = m->now / 1000;
+    m->ring_due = true;
     *w = (struct mworker){0};
 }
 
@@ -673,7 +689,8 @@ void model_done(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
 static void compare_forward(struct model *m, const struct mrequest *r, int s, const struct mforward *f, int err) {
     int want = r->hop >= m->config.max_hops     ? WEIR_EHOPS
                : s < 0 || !m->services[s].known ? WEIR_ENOSERVICE
-                                                : 0;
+               : m->services[s].config.key.n && !f->key ? WEIR_EINVAL
+                                                        : 0;
     if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
     if (want == 0 && (err == 0 || err == WEIR_EFULL))
         compare_full(m, err, (unsigned)s, f->need, f->bytes);
@@ -689,7 +706,8 @@ static void go_on(struct model *m, struct mrequest *r, const struct mforward *f,
         m->want.rejected_hops += err == WEIR_EHOPS;
         m->want.rejected_no_service += err == WEIR_ENOSERVICE;
         m->want.rejected_full += err == WEIR_EFULL;
-        model_expect_fail(m, r, err, err == WEIR_ENOSERVICE ? 502 : 0);
+        m->want.rejected_labels += err == WEIR_EINVAL;
+        model_expect_fail(m, r, err, err == WEIR_ENOSERVICE || err == WEIR_EINVAL ? 502 : 0);
         snprintf(r->named, sizeof r->named, "%s", f->service);
         return;
     }
@@ -703,14 +721,14 @@ static void go_on(struct model *m, struct mrequest *r, const struct mforward *f,
     r->replayable = f->replayable;
     r->cost = f->cost ? f->cost : r->cost;
     r->queued_at = m->now;
-    set_wishes(m, r, f->need, f->wish);
+    set_wishes(m, r, f->need, f->wish, f->key);
     wait_again(m, r, false);
 }
 
 void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const struct mforward *f) {
     begin(m, now);
     const char *service = f->service;
-    struct token *t = token_new(m, f->need, f->wish);
+    struct token *t = token_new(m, f->need, f->wish, f->key);
     int err = core_job_forward(m->core, now, worker, job, &(struct core_hop){slice_of(service), t, f->bytes, f->cost});
     model_say(m, "%llu forward %llu %llu %s must %u may %u -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job),
               service, f->need, f->wish,
@@ -770,7 +788,7 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
     begin(m, now);
     struct mrequest *parent = gathering(m, request), *r = m->requests;
     while (r->place != NOWHERE) r++;
-    struct token *t = token_new(m, f->need, f->wish);
+    struct token *t = token_new(m, f->need, f->wish, f->key);
     struct core_part from = {&r->requester, t, f->bytes, slice_of(f->service), f->cost};
     struct failure why = {0};
     uint64_t id = 0;
@@ -788,6 +806,7 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
         m->want.rejected_hops += err == WEIR_EHOPS;
         m->want.rejected_no_service += err == WEIR_ENOSERVICE;
         m->want.rejected_full += err == WEIR_EFULL;
+        m->want.rejected_labels += err == WEIR_EINVAL;
         return;
     }
     *r = (struct mrequest){.id = id,
@@ -803,7 +822,7 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
                            .replayable = f->replayable,
                            .parent = parent,
                            .token = t};
-    set_wishes(m, r, f->need, f->wish);
+    set_wishes(m, r, f->need, f->wish, f->key);
     wait_again(m, r, false);
     m->live++;
     m->want.submitted++;
@@ -814,7 +833,7 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
 void model_gathered(struct model *m, uint64_t now, uint64_t request, const struct mforward *f) {
     begin(m, now);
     struct mrequest *r = gathering(m, request);
-    struct token *t = token_new(m, f->need, f->wish);
+    struct token *t = token_new(m, f->need, f->wish, f->key);
     struct core_hop hop = {slice_of(f->service), t, f->bytes, f->cost};
     int err = core_gather_forward(m->core, now, request, &hop);
     model_say(m, "%llu gathered %llu to %s must %u may %u -> %s", NUMBER(m->now), NUMBER(request), f->service, f->need,

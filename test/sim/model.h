@@ -22,6 +22,7 @@ enum {
     TOKENS = REQUESTS * 2,
     PAST = 256,
     TENANTS = 4, /* number 0: the requests that name none */
+    MESSAGE_KEYS = 6, /* for keyed services; number 0: none */
     LABELS = 4,  /* of one name, "l"; a message asks for number 0 (none) to LABELS */
     KEYS = SERVICES * (LABELS + 1) * (LABELS + 1) * CORE_PRIORITIES
 };
@@ -32,6 +33,7 @@ enum invariant {
     RUN_ONCE = 2,      /* no job at two workers, no two attempts at once */
     NO_IDLE_SLOT = 3,  /* no free slot while an eligible job waits */
     FAIR = 4,          /* tenants' shares within one turn of each other */
+    KEYED = 5,         /* keys in order, at one worker at a time */
     NOTHING_GROWS = 6, /* what is gone leaves nothing behind */
     LIMITS = 7,        /* hops, attempts */
     BOUNDS = 8,        /* of queues */
@@ -53,7 +55,7 @@ enum place {
 
 struct token {
     bool in_core;
-    char must[2], may[2]; /* the values of the headers that choose workers; "" for none */
+    char must[2], may[2], key[2]; /* the values of the headers that choose workers; "" for none */
 };
 
 struct mrequest {
@@ -62,6 +64,7 @@ struct mrequest {
     uint64_t id;
     unsigned service, priority, hop, attempts, tenant;
     uint64_t deadline, queued_at, returned_at, cost;
+    unsigned key;        /* 0: its service is not keyed */
     unsigned need, wish; /* labels: must have, and waits for; 0: none (any more) */
     bool wish_unknown;   /* it may have been put where the wish does not count */
     size_t bytes;
@@ -84,6 +87,7 @@ struct mrequest {
 
 struct mlease {
     uint64_t job; /* 0: not in use */
+    unsigned key;
     uint64_t request, order;
     struct mworker *worker;
     struct mrequest *r; /* NULL: leaving */
@@ -97,6 +101,7 @@ struct mworker {
     unsigned slots, busy, offers, labels; /* bits */
     bool draining;
     uint64_t gate_until;
+    uint64_t changed_ms; /* when something that makes it a member of keyed services last did */
     bool silent; /* the schedule's: says nothing any more */
 };
 
@@ -128,6 +133,8 @@ struct model {
     struct core *core;
     struct core_config config;
     uint64_t now;
+    bool ring_due; /* members have changed, or slices are held: something may happen as time passes */
+    uint64_t unsettled_ms; /* when owners of keys were last without a new one */
     bool draining, lacking, verbose;
     unsigned calls;  /* since model_act */
     bool gone_since; /* a worker went away since model_act */
@@ -162,7 +169,7 @@ void model_end(struct model *m);
 struct marrival {
     const char *service; /* one of ours or any other name */
     bool idempotent, replayable;
-    unsigned priority, tenant, need, wish;
+    unsigned priority, tenant, need, wish, key;
     uint64_t deadline, cost;
     size_t bytes;
 };
@@ -183,7 +190,7 @@ struct mforward {
     const char *service;
     size_t bytes;
     bool replayable;
-    unsigned need, wish;
+    unsigned need, wish, key;
     uint64_t cost;
 };
 void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job, const struct mforward *f);

@@ -77,6 +77,7 @@ static void violated(void *ctx, enum invariant which, const char *text) {
     static const char *const names[] = {[ONE_END] = "1 (one end for each request)",
                                         [RUN_ONCE] = "2 (no job runs twice)",
                                         [NO_IDLE_SLOT] = "3 (work conserving)",
+                                        [KEYED] = "5 (keys in order, at one worker)",
                                         [FAIR] = "4 (fair shares)",
                                         [NOTHING_GROWS] = "6 (nothing grows)",
                                         [LIMITS] = "7 (limits)",
@@ -123,11 +124,13 @@ static size_t some_bytes(struct sim *s) {
     return chance(s, 20) ? below(s, 5000) : below(s, 200);
 }
 
-static struct core_service_config some_config(struct sim *s) {
+/* The last two services are keyed. */
+static struct core_service_config some_config(struct sim *s, unsigned service) {
     struct core_service_config c = s->config.service;
     c.max_queued = below(s, s->config.max_queued / 2);
     c.max_queued_bytes = below(s, s->config.max_queued_bytes);
     c.full_status = chance(s, 2) ? 503 : 429;
+    if (service >= SERVICES - 2) c.key = SLICE("key");
     c.shortest_first = chance(s, 3);
     c.best_priority = chance(s, 3) ? (unsigned)below(s, CORE_PRIORITIES) : 0;
     if (chance(s, 3)) c.require = SLICE("l=${must}");
@@ -145,6 +148,10 @@ static struct core_tenant_config some_tenant(struct sim *s) {
 /* Half of all messages ask for no label. */
 static unsigned some_label(struct sim *s) {
     return chance(s, 2) ? 0 : 1 + (unsigned)below(s, LABELS);
+}
+
+static unsigned some_key(struct sim *s) {
+    return chance(s, 50) ? 0 : 1 + (unsigned)below(s, MESSAGE_KEYS);
 }
 
 static unsigned some_labels(struct sim *s) {
@@ -169,6 +176,7 @@ static void arrive(struct sim *s) {
                                     .tenant = (unsigned)below(s, TENANTS),
                                     .need = some_label(s),
                                     .wish = some_label(s),
+                                    .key = some_key(s),
                                     .cost = some_cost(s),
                                     .deadline = deadline,
                                     .bytes = some_bytes(s)});
@@ -194,8 +202,13 @@ static void on_slot_free(struct sim *s) {
 }
 
 static struct mforward some_forward(struct sim *s) {
-    return (struct mforward){some_service(s), some_bytes(s), !chance(s, 8),
-                             some_label(s),   some_label(s), some_cost(s)};
+    return (struct mforward){.service = some_service(s),
+                             .bytes = some_bytes(s),
+                             .replayable = !chance(s, 8),
+                             .need = some_label(s),
+                             .wish = some_label(s),
+                             .key = some_key(s),
+                             .cost = some_cost(s)};
 }
 
 static void on_forward(struct sim *s) {
@@ -375,8 +388,9 @@ static void on_cross(struct sim *s) {
 }
 
 static void on_define(struct sim *s) {
-    struct core_service_config c = some_config(s);
-    model_define(&s->m, (unsigned)below(s, SERVICES), &c);
+    unsigned service = (unsigned)below(s, SERVICES);
+    struct core_service_config c = some_config(s, service);
+    model_define(&s->m, service, &c);
 }
 
 /* ---- one run ---- */
@@ -437,8 +451,10 @@ static void begin(struct sim *s) {
     s->drain_over_at = 0;
     s->live = fault_live();
     if (!model_begin(&s->m, c, s->now)) exit(2);
-    struct core_service_config first = some_config(s);
-    model_define(&s->m, 0, &first);
+    for (unsigned service = 0; service < SERVICES; service += service ? 1 : SERVICES - 2) {
+        struct core_service_config first = some_config(s, service);
+        model_define(&s->m, service, &first);
+    }
     for (unsigned t = 0; t < TENANTS; t++) {
         struct core_tenant_config tenant = some_tenant(s);
         model_tenant(&s->m, t, &tenant);
@@ -466,6 +482,9 @@ static void finish_drain(struct sim *s) {
     }
     settle(s, true);
     FOR_WORKERS(&s->m, w) model_gone(&s->m, s->now, w->id);
+    settle(s, true);
+    s->now += 1000; /* for the rings */
+    model_tick(&s->m, s->now);
     settle(s, true);
     struct core_stats left;
     core_stats(s->m.core, &left);

@@ -89,8 +89,8 @@ static void test_defaults(void **state) {
     assert_null(c->health_path);
     assert_int_equal(c->route.count, 0);
     assert_false(c->trust_forwarded);
-    assert_false(config_tokens_wanted(config_worker_tokens(c)));
-    assert_false(config_tokens_wanted(config_client_tokens(c)));
+    assert_false(config_tokens_wanted(&c->worker_tokens));
+    assert_false(config_tokens_wanted(&c->client_tokens));
     assert_int_equal(c->tenant.count, 0);
     assert_int_equal(c->tenant_weight, 1);
     assert_int_equal(c->tenant_rate, 0);
@@ -280,7 +280,8 @@ static void test_file_errors(void **state) {
                 "f.ini:4: max-queue: unknown key; did you mean max-queued?");
     refuse_text(c, "[hub]\n[servcie a]\nmax-queued = 1\nnonsense = 2\n",
                 "f.ini:2: unknown section [servcie a]; there are [hub], [service NAME] and [tenant NAME]");
-    refuse_text(c, "[service]\n", "f.ini:1: unknown section [service]; there are [hub], [service NAME] and [tenant NAME]");
+    refuse_text(c, "[service]\n",
+                "f.ini:1: unknown section [service]; there are [hub], [service NAME] and [tenant NAME]");
     refuse_text(c, "[service a/b]\n", "f.ini:1: \"a/b\" is not a service's name");
     refuse_text(c, "max-head = 64Q\nmax-hops = 3\ndrain = x\n",
                 "f.ini:1: max-head: \"64Q\" is not a size (bytes, or with KiB, MiB, GiB)\n"
@@ -375,15 +376,15 @@ static void test_tokens(void **state) {
     check(c);
     check(c); /* again: read afresh, not added */
     assert_int_equal(c->file_tokens.count, 2);
-    assert_true(config_tokens_wanted(config_worker_tokens(c)));
-    assert_string_equal(config_token_name(config_worker_tokens(c), SLICE("aaa")), "anna");
-    assert_string_equal(config_token_name(config_worker_tokens(c), SLICE("bb==")), "bert");
-    assert_string_equal(config_token_name(config_worker_tokens(c), SLICE("c+/c=")), "carl");
-    assert_string_equal(config_token_name(config_worker_tokens(c), SLICE("dd")), "dora");
-    assert_null(config_token_name(config_worker_tokens(c), SLICE("aa")));
-    assert_null(config_token_name(config_worker_tokens(c), SLICE("aaaa")));
-    assert_null(config_token_name(config_worker_tokens(c), SLICE("aaaaaa")));
-    assert_null(config_token_name(config_worker_tokens(c), SLICE("")));
+    assert_true(config_tokens_wanted(&c->worker_tokens));
+    assert_string_equal(config_token_name(&c->worker_tokens, SLICE("aaa")), "anna");
+    assert_string_equal(config_token_name(&c->worker_tokens, SLICE("bb==")), "bert");
+    assert_string_equal(config_token_name(&c->worker_tokens, SLICE("c+/c=")), "carl");
+    assert_string_equal(config_token_name(&c->worker_tokens, SLICE("dd")), "dora");
+    assert_null(config_token_name(&c->worker_tokens, SLICE("aa")));
+    assert_null(config_token_name(&c->worker_tokens, SLICE("aaaa")));
+    assert_null(config_token_name(&c->worker_tokens, SLICE("aaaaaa")));
+    assert_null(config_token_name(&c->worker_tokens, SLICE("")));
     assert_true(dprintf(fd, "\nnonsense") > 0);
     snprintf(want, sizeof want, "%s:5: a token is NAME=SECRET", path);
     refuse_check(c, want);
@@ -430,7 +431,8 @@ static void test_tenants(void **state) {
     assert_int_equal(t.burst, 4);
     refuse_text(c, "[tenant a]\nwieght = 1", "f.ini:2: wieght: unknown key; did you mean weight?");
     refuse_text(c, "[tenant a=b]\n", "f.ini:1: \"a=b\" is not a tenant's name");
-    refuse_text(c, "[tenant a]\nrate = fast", "f.ini:2: rate: \"fast\" is not a rate (10/s, 600/m, 5000/h, or off)");
+    refuse_text(c, "[tenant a]\nrate = fast",
+                "f.ini:2: rate: \"fast\" is not a rate (10/s, 600/m, 5000/h, or off)");
     set(c, "max-tenants", "2");
     refuse_check(c, "more tenants are configured than max-tenants allows");
 }
@@ -439,10 +441,17 @@ static void test_rates(void **state) {
     static const struct {
         const char *text, *printed;
         uint64_t per_h;
-    } rates[] = {{"10/s", "10/s", 36000}, {"10", "10/s", 36000},       {"600/m", "10/s", 36000},
-                 {"90/m", "90/m", 5400},  {"5000/h", "5000/h", 5000},  {"7200/h", "2/s", 7200},
-                 {"120/h", "2/m", 120},   {"1000000/s", "1000000/s", 3600000000},
-                 {"1/h", "1/h", 1},       {"off", "off", 0},           {"0", "off", 0}};
+    } rates[] = {{"10/s", "10/s", 36000},
+                 {"10", "10/s", 36000},
+                 {"600/m", "10/s", 36000},
+                 {"90/m", "90/m", 5400},
+                 {"5000/h", "5000/h", 5000},
+                 {"7200/h", "2/s", 7200},
+                 {"120/h", "2/m", 120},
+                 {"1000000/s", "1000000/s", 3600000000},
+                 {"1/h", "1/h", 1},
+                 {"off", "off", 0},
+                 {"0", "off", 0}};
     struct config *c = *state;
     for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
         struct buffer b;
@@ -519,25 +528,40 @@ static void test_client_tokens(void **state) {
     set(c, "client-token", "web=s1,web=s2");
     set(c, "client-token-file", path);
     check(c);
-    unlink(path);
-    struct config_tokens t = config_client_tokens(c);
+    const struct config_tokens *t = &c->client_tokens;
     assert_true(config_tokens_wanted(t));
     assert_string_equal(config_token_name(t, SLICE("s1")), "web");
     assert_string_equal(config_token_name(t, SLICE("s2")), "web");
     assert_string_equal(config_token_name(t, SLICE("from-file")), "shop");
     assert_null(config_token_name(t, SLICE("w"))); /* each door has its own */
-    assert_null(config_token_name(config_worker_tokens(c), SLICE("s1")));
+    for (int i = 0; i < 1000; i++) {
+        char token[40];
+        snprintf(token, sizeof token, "n%d=secret%d", i, i);
+        set(c, "client-token", token);
+    }
+    check(c);
+    unlink(path);
+    for (int i = 0; i < 1000; i++) {
+        char name[20], secret[20];
+        snprintf(name, sizeof name, "n%d", i);
+        snprintf(secret, sizeof secret, "secret%d", i);
+        assert_string_equal(config_token_name(t, slice_of(secret)), name);
+    }
+    assert_string_equal(config_token_name(t, SLICE("s1")), "web");
+    assert_null(config_token_name(t, SLICE("secret1000")));
+    assert_null(config_token_name(&c->worker_tokens, SLICE("s1")));
 }
 
 /* What is printed, read again, prints the same; no secret is in it. */
 static void test_print(void **state) {
     struct config *c = *state, again;
     struct buffer first, second;
-    read_text(c, "listen = 127.0.0.1:1, unix:/x\nroute = /a=a,/b=b\nmax-head = 3000\ndrain = 90s\nage = 0\n"
-                 "access-log = -\ntenant-header = T\ntrust-forwarded = true\ntoken = a=verysecret\n"
-                 "client-token = b=verysecret\ntenant-rate = 60/m\nrequire = a b=${c}\n"
-                 "[service s]\nmax-queued = 3\nfull-status = 429\n[service t]\n[service u]\norder = shortest\n"
-                 "require = off\nprefer=;x y\nshed-wait = 1500ms\n[tenant ;a#b]\nrate = 7/h\nweight = 2\n");
+    read_text(c,
+              "listen = 127.0.0.1:1, unix:/x\nroute = /a=a,/b=b\nmax-head = 3000\ndrain = 90s\nage = 0\n"
+              "access-log = -\ntenant-header = T\ntrust-forwarded = true\ntoken = a=verysecret\n"
+              "client-token = b=verysecret\ntenant-rate = 60/m\nrequire = a b=${c}\n"
+              "[service s]\nmax-queued = 3\nfull-status = 429\n[service t]\n[service u]\norder = shortest\n"
+              "require = off\nprefer=;x y\nshed-wait = 1500ms\n[tenant ;a#b]\nrate = 7/h\nweight = 2\n");
     check(c);
     buffer_init(&first);
     buffer_init(&second);

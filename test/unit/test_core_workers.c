@@ -213,7 +213,7 @@ static void many_services(void **state) {
     assert_int_equal(n, 1001);
     n = 0;
     struct slice s;
-    for (uint32_t cursor = 0; core_worker_service_next(w->core, w->workers[1], &cursor, &s);) n++;
+    for (uint32_t cursor = 0; core_worker_service_next(w->core, w->workers[1], &cursor, &s, NULL);) n++;
     assert_int_equal(n, 1001);
     world_free(w);
 }
