@@ -94,13 +94,6 @@ static double behind(const struct core *core, const struct job *job) {
     return (double)(core->now - job->queued_at) / (double)(target ? target : 1);
 }
 
-/* Of two jobs of one service in different pools. */
-static bool goes_before(const struct core *core, const struct job *a, const struct job *b) {
-    uint64_t age = a->service->config.age_us;
-    unsigned x = core_queue_class(a, core->now, age), y = core_queue_class(b, core->now, age);
-    return x != y ? x < y : a->queued_at < b->queued_at;
-}
-
 /* The worker's next job of the service whose pools stand from *at on; moves *at behind them. */
 static struct job *next_of_service(struct core *core, const struct worker *w, unsigned *at) {
     const struct service *s = w->offers[*at]->pool->service;
@@ -108,7 +101,7 @@ static struct job *next_of_service(struct core *core, const struct worker *w, un
     for (; *at < w->offer_count && w->offers[*at]->pool->service == s; ++*at) {
         struct pool *p = w->offers[*at]->pool;
         struct job *job = p->queue.occupied ? next_of(core, p) : NULL;
-        if (job && (!best || goes_before(core, job, best))) best = job;
+        if (job && (!best || core_queue_before(job, best, core->now))) best = job;
     }
     return best;
 }

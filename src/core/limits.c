@@ -112,8 +112,7 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
 /* After Maurer, "Fail at Scale" (ACM Queue 13:8, 2015): a queue that has not been empty for long is standing,
    and what has waited in it is work that comes too late for somebody. */
 bool core_limits_shed(const struct core *core, const struct job *job) {
-    const struct service *s = job->service;
-    const struct core_service_config *c = &s->config;
-    return c->shed_wait_us && core->now - job->queued_at > c->shed_wait_us &&
-           core->now - s->busy_since > c->shed_after_us;
+    const struct core_service_config *c = &job->service->config;
+    return c->shed_wait_us && job->lane && core->now - job->queued_at > c->shed_wait_us &&
+           core->now - job->lane->queue->busy_since > c->shed_after_us;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/pool.h"
+#include "base/hash.h"
 #include "core/labels.h"
 #include "core/state.h"
 #include "weir/weir.h"
@@ -113,6 +114,7 @@ void core_pool_init(struct pool *p, struct service *s) {
     *p = (struct pool){.service = s};
     list_init(&p->link);
     list_init(&p->owed);
+    list_init(&p->idle);
     list_init(&p->offers);
     core_queue_init(&p->queue);
     core_ready_init(&p->ready);
@@ -124,46 +126,55 @@ void core_pool_fini(struct pool *p) {
     core_ready_fini(&p->ready);
 }
 
-static void drop(struct pool *p) {
+static struct pool **chain(const struct service *s, uint64_t hash) {
+    return &s->pool_names[hash % POOL_BUCKETS];
+}
+
+static void drop(struct core *core, struct pool *p) {
+    struct pool **at = chain(p->service, hash_bytes(p->need, core->config.seed));
+    while (*at != p) at = &(*at)->next;
+    *at = p->next;
     while (!list_empty(&p->offers)) {
         struct worker *w = CONTAINER_OF(p->offers.next, struct offer, link)->worker;
         part(w, offer_of(w, p));
     }
     list_del(&p->link);
+    list_del(&p->idle);
     p->service->pool_count--;
     core_pool_fini(p);
     free(p);
 }
 
-void core_pools_free(struct service *s) {
-    while (!list_empty(&s->pools)) drop(CONTAINER_OF(s->pools.next, struct pool, link));
+void core_pools_free(struct core *core, struct service *s) {
+    while (!list_empty(&s->pools)) drop(core, CONTAINER_OF(s->pools.next, struct pool, link));
+    free(s->pool_names);
 }
 
 /* At the most there may be, the one that was used longest ago goes. */
-static bool make_room(struct service *s) {
+static bool make_room(struct core *core, struct service *s) {
     if (s->pool_count < POOLS_MOST) return true;
-    LIST_FOR (node, &s->pools) {
-        struct pool *p = CONTAINER_OF(node, struct pool, link);
-        if (p->jobs > 0) continue;
-        drop(p);
-        return true;
-    }
-    return false;
+    if (list_empty(&s->idle_pools)) return false;
+    drop(core, CONTAINER_OF(s->idle_pools.next, struct pool, idle));
+    return true;
 }
 
-static int pool_new(struct service *s, struct slice need, struct pool **ret) {
-    if (!make_room(s)) return WEIR_EFULL;
-    struct pool *p = malloc(sizeof *p + need.n);
+static int pool_new(struct core *core, struct service *s, struct slice need, uint64_t hash, struct pool **ret) {
+    if (!make_room(core, s)) return WEIR_EFULL;
+    if (!s->pool_names) s->pool_names = calloc(POOL_BUCKETS, sizeof(struct pool *));
+    struct pool *p = s->pool_names ? malloc(sizeof *p + need.n) : NULL;
     if (!p) return WEIR_ENOMEM;
     core_pool_init(p, s);
     memcpy((char *)(p + 1), need.p, need.n);
     p->need = (struct slice){(char *)(p + 1), need.n};
+    p->next = *chain(s, hash);
+    *chain(s, hash) = p;
     list_push_back(&s->pools, &p->link);
+    list_push_back(&s->idle_pools, &p->idle);
     s->pool_count++;
     LIST_FOR (node, &s->plain.offers) {
         struct worker *w = CONTAINER_OF(node, struct offer, link)->worker;
         if (!core_labels_fulfil(w->labels, need) || join_new(p, w) == 0) continue;
-        drop(p);
+        drop(core, p);
         return WEIR_ENOMEM;
     }
     *ret = p;
@@ -171,18 +182,34 @@ static int pool_new(struct service *s, struct slice need, struct pool **ret) {
 }
 
 /* The pool for a need, made when there is none; the plain one for an empty need. */
-static int pool_get(struct service *s, struct slice need, struct pool **ret) {
+static int pool_get(struct core *core, struct service *s, struct slice need, struct pool **ret) {
     *ret = &s->plain;
     if (need.n == 0) return 0;
-    LIST_FOR (node, &s->pools) {
-        struct pool *p = CONTAINER_OF(node, struct pool, link);
+    uint64_t hash = hash_bytes(need, core->config.seed);
+    for (struct pool *p = s->pool_names ? *chain(s, hash) : NULL; p; p = p->next) {
         if (!slice_eq(p->need, need)) continue;
-        list_del(&p->link); /* used last */
-        list_push_back(&s->pools, &p->link);
         *ret = p;
         return 0;
     }
-    return pool_new(s, need, ret);
+    return pool_new(core, s, need, hash, ret);
+}
+
+/* Somebody there takes jobs, though perhaps not now. */
+static bool has_workers(const struct pool *p) {
+    LIST_FOR (node, &p->offers) {
+        const struct worker *w = CONTAINER_OF(node, struct offer, link)->worker;
+        if (w->slots > 0 && !w->draining) return true;
+    }
+    return false;
+}
+
+static void enter(struct pool *p) {
+    if (p->jobs++ == 0) list_del(&p->idle);
+}
+
+static void leave(struct pool *p) {
+    struct service *s = p->service;
+    if (--p->jobs == 0 && p != &s->plain) list_push_back(&s->idle_pools, &p->idle);
 }
 
 static int find(struct core *core, struct service *s, const void *message, struct place *ret) {
@@ -190,15 +217,15 @@ static int find(struct core *core, struct service *s, const void *message, struc
     char need[LABELS_MOST];
     size_t n = 0;
     int err = core_labels_resolve(&core->config, message, c->require, need, &n);
-    if (err == 0) err = pool_get(s, (struct slice){need, n}, &ret->pool);
+    if (err == 0) err = pool_get(core, s, (struct slice){need, n}, &ret->pool);
     if (err != 0 || c->prefer.n == 0) return err;
     size_t required = n;
     if (core_labels_resolve(&core->config, message, c->prefer, need, &n) != 0 || n == required) return 0;
     struct pool *any = ret->pool;
-    any->jobs++; /* so that making the other one does not drop it */
-    err = pool_get(s, (struct slice){need, n}, &ret->pool);
-    any->jobs--;
-    bool worth_it = err == 0 && !list_empty(&ret->pool->offers) &&
+    enter(any); /* so that making the other one does not drop it */
+    err = pool_get(core, s, (struct slice){need, n}, &ret->pool);
+    leave(any);
+    bool worth_it = err == 0 && has_workers(ret->pool) &&
                     (c->prefer_us > 0 || core_ready_best(&ret->pool->ready));
     if (worth_it)
         ret->later = any;
@@ -219,11 +246,11 @@ int core_pool_find(struct core *core, struct service *s, const void *message, st
 }
 
 void core_pool_enter(struct place place) {
-    place.pool->jobs++;
-    if (place.later) place.later->jobs++;
+    enter(place.pool);
+    if (place.later) enter(place.later);
 }
 
 void core_pool_leave(struct place place) {
-    place.pool->jobs--;
-    if (place.later) place.later->jobs--;
+    leave(place.pool);
+    if (place.later) leave(place.later);
 }

@@ -17,7 +17,7 @@ struct service;
 struct worker;
 
 /* The most pools with needs of one service: more that are in use at once are refused. */
-enum { POOLS_MOST = 256 };
+enum { POOLS_MOST = 10000, POOL_BUCKETS = 1024 };
 
 /* A worker's membership of a pool. */
 struct offer {
@@ -33,6 +33,8 @@ struct pool {
     struct list offers;
     struct service *service;
     struct list link;  /* in service.pools; the plain one is in no list */
+    struct list idle;  /* in service.idle_pools while it has no jobs */
+    struct pool *next; /* in its chain of service.pool_names */
     struct list owed;  /* in core.owed: see core_dispatch_pool */
     size_t jobs;       /* that stand here, or may come here */
     struct slice need; /* labels, with commas, in the same piece of memory; empty: the plain one */
@@ -55,7 +57,7 @@ int core_pool_find(struct core *core, struct service *s, const void *message, st
 void core_pool_enter(struct place place);
 void core_pool_leave(struct place place);
 /* All pools of a service but the plain one. */
-void core_pools_free(struct service *s);
+void core_pools_free(struct core *core, struct service *s);
 
 /* For core_pools_join, made beforehand. NULL: out of memory. */
 struct offer *core_offer_new(struct worker *w);

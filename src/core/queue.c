@@ -116,6 +116,7 @@ static uint32_t turn_of(const struct core *core, const struct lane *l) {
 static void lane_begin(struct core *core, struct lane *l) {
     l->credit = turn_of(core, l);
     list_push_back(&l->queue->turns[l->priority], &l->turn);
+    if (!l->queue->occupied) l->queue->busy_since = core->now;
     l->queue->occupied |= 1u << l->priority;
 }
 
@@ -130,6 +131,7 @@ static void lane_end(struct core *core, struct lane *l) {
 
 void core_queue_init(struct queue *q) {
     q->occupied = 0;
+    q->served = 0;
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
         list_init(&q->turns[p]);
         lane_init(&q->common[p], q, NULL, p);
@@ -140,11 +142,25 @@ void core_queue_fini(struct queue *q) {
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) heap_fini(&q->common[p].cheap);
 }
 
-void core_queue_put(struct core *core, struct queue *q, struct job *job, bool back) {
+/* Enters the lane that it belongs to, which has a turn from then on. */
+static struct lane *enter(struct core *core, struct queue *q, struct job *job) {
     struct lane *l = lane_get(core, q, job);
     job->lane = l;
-    job->order = back ? --core->first_order : ++core->last_order;
     if (list_empty(&l->turn)) lane_begin(core, l);
+    if (job->service->config.shortest_first) (void)heap_add(&l->cheap, job);
+    return l;
+}
+
+void core_queue_move(struct core *core, struct queue *q, struct job *job) {
+    struct lane *l = enter(core, q, job);
+    struct list *after = l->jobs.prev; /* what it passes has come since: not much */
+    while (after != &l->jobs && CONTAINER_OF(after, struct job, link)->order > job->order) after = after->prev;
+    list_insert_before(after->next, &job->link);
+}
+
+void core_queue_put(struct core *core, struct queue *q, struct job *job, bool back) {
+    job->order = back ? --core->first_order : ++core->last_order;
+    struct lane *l = enter(core, q, job);
     if (back) {
         list_push_front(&l->jobs, &job->link);
         l->credit++;
@@ -153,7 +169,6 @@ void core_queue_put(struct core *core, struct queue *q, struct job *job, bool ba
     } else {
         list_push_back(&l->jobs, &job->link);
     }
-    if (job->service->config.shortest_first) (void)heap_add(&l->cheap, job);
 }
 
 /* Takes it out of its lane, which may have no more jobs then. */
@@ -167,6 +182,7 @@ static struct lane *leave(struct job *job) {
 
 void core_queue_take(struct core *core, struct job *job) {
     struct lane *l = leave(job);
+    l->queue->served = ++core->served;
     if (list_empty(&l->jobs)) {
         lane_end(core, l);
     } else if (--l->credit == 0) {
@@ -184,6 +200,20 @@ unsigned core_queue_class(const struct job *job, uint64_t now, uint64_t age_us) 
     if (!age_us) return job->priority;
     uint64_t up = (now - job->queued_at) / age_us;
     return up < job->priority ? job->priority - (unsigned)up : 0;
+}
+
+static bool is_aged(const struct job *job, uint64_t now) {
+    uint64_t age_us = job->service->config.age_us;
+    return age_us && now - job->queued_at >= age_us;
+}
+
+bool core_queue_before(const struct job *a, const struct job *b, uint64_t now) {
+    uint64_t age_us = a->service->config.age_us;
+    unsigned x = core_queue_class(a, now, age_us), y = core_queue_class(b, now, age_us);
+    if (x != y) return x < y;
+    if (a->request->tenant != b->request->tenant) return a->lane->queue->served < b->lane->queue->served;
+    if (a->service->config.shortest_first && !is_aged(a, now) && !is_aged(b, now)) return before(a, b);
+    return a->order < b->order;
 }
 
 static struct job *class_next(const struct queue *q, unsigned priority, uint64_t now, uint64_t age_us) {

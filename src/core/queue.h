@@ -33,7 +33,9 @@ struct lane {
 };
 
 struct queue {
-    unsigned occupied; /* bit p: class p has jobs */
+    unsigned occupied;   /* bit p: class p has jobs */
+    uint64_t busy_since; /* since when it has not been empty, if it is not */
+    uint64_t served;     /* when a job was last taken, by core.served */
     struct list turns[CORE_PRIORITIES];
     struct lane common[CORE_PRIORITIES];
 };
@@ -54,12 +56,17 @@ void core_queue_fini(struct queue *q);
 /* Puts the job at the tail of its tenant's lane; or, when it comes back from a worker, before all others of
    its class, without using up its tenant's turn. */
 void core_queue_put(struct core *core, struct queue *q, struct job *job, bool back);
+/* Puts a job that stood in another queue among those of its lane by when it came. */
+void core_queue_move(struct core *core, struct queue *q, struct job *job);
 /* Its turn: uses up credit of its lane. */
 void core_queue_take(struct core *core, struct job *job);
 /* It waits no longer, for another reason. */
 void core_queue_drop(struct core *core, struct job *job);
 /* The job whose turn it is: lowest class after ageing, then longest waiting. NULL: none. */
 struct job *core_queue_next(const struct queue *q, uint64_t now, uint64_t age_us);
+/* Of two waiting jobs of one service in different queues, whose turn it is: lowest class after ageing; of different
+   tenants, the queue that was served longest ago; of the same one, as in a lane. */
+bool core_queue_before(const struct job *a, const struct job *b, uint64_t now);
 /* The class of a waiting job after ageing. */
 unsigned core_queue_class(const struct job *job, uint64_t now, uint64_t age_us);
 uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now);

@@ -236,7 +236,7 @@ static void settle_for_any(struct core *core, struct job *job) {
     core_pool_leave(job->place);
     job->place = (struct place){.pool = p};
     core_pool_enter(job->place);
-    core_queue_put(core, &p->queue, job, false);
+    core_queue_move(core, &p->queue, job);
     core_request_arm(core, job->request);
     core_dispatch_pool(core, p);
 }

@@ -66,6 +66,7 @@ static struct service *service_new(struct core *core, struct slice name,
     s->config = *config;
     core_pool_init(&s->plain, s);
     list_init(&s->pools);
+    list_init(&s->idle_pools);
     if (config->key.n && !(s->keyed = core_keyed_new(s))) {
         free(s);
         return NULL;
@@ -108,10 +109,7 @@ bool core_service_known(const struct core *core, struct slice name) {
 /* ---- what waits ---- */
 
 static void count(struct core *core, struct service *s, const struct job *job) {
-    if (s->queued++ == 0) {
-        core_rate_run(&s->drained, core->now, true);
-        s->busy_since = core->now;
-    }
+    if (s->queued++ == 0) core_rate_run(&s->drained, core->now, true);
     s->waiting[job->priority]++;
     s->queued_bytes += job->request->bytes;
     core->queued++;
@@ -162,7 +160,7 @@ uint64_t core_service_oldest_wait(const struct service *s, uint64_t now) {
 
 void core_services_free(struct core *core) {
     for (size_t i = 0; i < core->service_count; i++) {
-        core_pools_free(core->services[i]);
+        core_pools_free(core, core->services[i]);
         core_keyed_free(core->services[i]->keyed);
         core_pool_fini(&core->services[i]->plain);
         free(core->services[i]);

@@ -11,13 +11,13 @@
 
 struct service {
     struct pool plain;
-    struct list pools; /* those with needs; the one that was used last is last */
+    struct list pools, idle_pools; /* those with needs; of them those without jobs, the one used last is last */
+    struct pool **pool_names;      /* a hash table of them by need: POOL_BUCKETS chains, or NULL */
     unsigned pool_count;
     size_t waiting[CORE_PRIORITIES]; /* queued jobs by class, in all pools */
     size_t queued;
     uint64_t queued_bytes;
     struct keyed *keyed; /* NULL: it is not */
-    uint64_t busy_since; /* since when the queue has not been empty, if it is not */
     struct core_service_config config;
     struct slice name;
     uint64_t running, workers, slots, submitted, dispatched, done;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 enum { FIRST_BUCKETS = 16, NAME_MOST = 255 };
-#define HOUR_US (UINT64_C(3600) * 1000000)
+#define HOUR_NS (UINT64_C(3600) * 1000000000)
 
 /* ---- the table ---- */
 
@@ -82,7 +82,7 @@ static void make_room(struct core *core) {
     struct tenants *all = &core->tenants;
     for (int i = 0; i < 2 && !list_empty(&all->idle); i++) {
         struct tenant *t = CONTAINER_OF(all->idle.next, struct tenant, idle);
-        if (t->full_at > core->now && all->count < core->config.max_tenants) return;
+        if (t->full_at_ns > core->now * 1000 && all->count < core->config.max_tenants) return;
         drop(all, t);
     }
 }
@@ -107,7 +107,7 @@ struct tenant *core_tenant_enter(struct core *core, struct slice name) {
 
 void core_tenant_leave(struct core *core, struct tenant *t) {
     if (--t->requests > 0 || t->configured) return;
-    if (t->full_at > core->now)
+    if (t->full_at_ns > core->now * 1000)
         list_push_back(&core->tenants.idle, &t->idle);
     else
         drop(&core->tenants, t);
@@ -137,21 +137,21 @@ int core_tenant_define(struct core *core, struct slice name, const struct core_t
    The generic cell rate algorithm (ITU-T I.371, virtual scheduling): a bucket that gets `rate` tokens an hour
    and holds `burst` of them is one time, that at which it will be full. */
 
-static uint64_t token_us(const struct core_tenant_config *c) {
-    return HOUR_US / c->rate_per_h;
+static uint64_t token_ns(const struct core_tenant_config *c) {
+    return HOUR_NS / c->rate_per_h;
 }
 
 uint64_t core_tenant_wait(const struct tenant *t, uint64_t now) {
     const struct core_tenant_config *c = &t->config;
     if (c->rate_per_h == 0) return 0;
-    uint64_t burst = c->burst ? c->burst : 1, slack = (burst - 1) * token_us(c);
-    uint64_t full = t->full_at > now ? t->full_at - now : 0;
-    return full > slack ? full - slack : 0;
+    uint64_t burst = c->burst ? c->burst : 1, slack = (burst - 1) * token_ns(c);
+    uint64_t full = t->full_at_ns > now * 1000 ? t->full_at_ns - now * 1000 : 0;
+    return full > slack ? (full - slack + 999) / 1000 : 0;
 }
 
 void core_tenant_take(struct tenant *t, uint64_t now) {
     if (t->config.rate_per_h == 0) return;
-    t->full_at = (t->full_at > now ? t->full_at : now) + token_us(&t->config);
+    t->full_at_ns = (t->full_at_ns > now * 1000 ? t->full_at_ns : now * 1000) + token_ns(&t->config);
 }
 
 bool core_tenant_next(const struct core *core, struct core_tenant_cursor *cursor, struct core_tenant_view *ret) {

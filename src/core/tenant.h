@@ -16,7 +16,7 @@ struct tenant {
     struct core_tenant_config config;
     bool configured;
     uint64_t requests; /* that are alive */
-    uint64_t full_at;  /* when its token bucket will be full again */
+    uint64_t full_at_ns; /* when its token bucket will be full again */
     uint64_t submitted, dispatched, rejected_rate;
     uint64_t hash;
     struct slice name;

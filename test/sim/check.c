@@ -37,7 +37,8 @@ static bool find_heads(struct model *m, const struct mrequest *r,
     const struct core_service_config *c = &m->services[r->service].config;
     const struct mrequest *first[CORE_PRIORITIES][TENANTS] = {0};
     FOR_REQUESTS(m, q) {
-        if (q->key || q->place != WAITING || q->service != r->service || q->need != r->need || q->wish != r->wish) continue;
+        if (q->key || q->place != WAITING || q->service != r->service || model_pool(q) != model_pool(r))
+            continue;
         if (q->unordered) return false;
         const struct mrequest **f = &first[q->priority][q->tenant], **h = &heads[q->priority][q->tenant];
         if (!*f || q->position < (*f)->position) *f = q;
@@ -311,7 +312,7 @@ static void check_requests(struct model *m, struct sums *sums) {
         }
         if (model_overdue(m, r))
             model_violated(m, IN_TIME, "request %llu outlives its queue time", NUMBER(r->id));
-        r->may_lack_memory = r->maybe_overdue = false;
+        r->may_lack_memory = r->maybe_overdue = r->maybe_shed = false;
         if (r->place != WAITING) continue;
         if (r->key) check_keyed(m, r);
         if (model_batched(m)) r->unordered = r->wish_unknown = true;
@@ -520,7 +521,9 @@ void model_check(struct model *m, bool deep) {
     if (deep || m->uncertain) check_deep(m, &sums);
     if (model_batched(m)) {
         m->share_epoch++;
-        for (int s = 0; s < SERVICES; s++) m->services[s].busy_unsure = true;
+        for (int s = 0; s < SERVICES; s++)
+            for (int l = 0; l < (LABELS + 1) * (LABELS + 1); l++)
+                m->services[s].busy[l].unsure = true;
     }
     m->ring_due = rings_pending(m);
     m->calls = 0;

@@ -87,8 +87,10 @@ bool model_overdue(const struct model *m, const struct mrequest *r) {
 bool model_may_shed(const struct model *m, const struct mrequest *r, bool certain) {
     const struct mservice *s = &m->services[r->service];
     const struct core_service_config *c = &s->config;
+    if (r->maybe_shed && !certain) return true;
     if (!c->shed_wait_us || m->now - r->queued_at <= c->shed_wait_us) return false;
-    return s->busy_unsure ? !certain : m->now - s->busy_since > c->shed_after_us;
+    const struct mbusy *b = &s->busy[model_pool(r)];
+    return b->unsure || r->key || r->wish_unknown ? !certain : m->now - b->since > c->shed_after_us;
 }
 
 static struct mworker *worker_of(struct model *m, uint64_t id) {
@@ -186,22 +188,19 @@ void model_expect_fail(struct model *m, struct mrequest *r, int error, unsigned 
     m->want.failed++;
 }
 
-/* It waits among those of its service, class and tenant, which may make their turns begin. waited: it has been
-   queued already, elsewhere. */
-static void join_lane(struct model *m, struct mrequest *r, bool head, bool waited) {
+/* It waits among those of its pool, class and tenant, which may make their turns begin. */
+static void join_lane(struct model *m, struct mrequest *r, bool head) {
     bool first = true, busy = false, surely_busy = false;
     FOR_REQUESTS(m, q) {
         if (q == r || q->place != WAITING || q->service != r->service) continue;
+        if (model_pool(q) != model_pool(r)) continue;
         busy = true;
         surely_busy |= !model_may_shed(m, q, false);
-        first &= q->need != r->need || q->wish != r->wish || q->priority != r->priority || q->tenant != r->tenant;
+        first &= q->priority != r->priority || q->tenant != r->tenant;
     }
-    struct mservice *s = &m->services[r->service];
-    if (!busy && !waited) {
-        s->busy_since = m->now;
-        s->busy_unsure = false;
-    }
-    s->busy_unsure |= model_batched(m) || busy != surely_busy;
+    struct mbusy *b = &m->services[r->service].busy[model_pool(r)];
+    if (!busy) *b = (struct mbusy){.since = m->now};
+    b->unsure |= model_batched(m) || busy != surely_busy;
     if (model_batched(m) || m->lacking)
         m->share_epoch++;
     else if (first || head)
@@ -215,7 +214,7 @@ static void wait_again(struct model *m, struct mrequest *r, bool head) {
     r->returned = head;
     r->returned_at = head ? m->now : 0;
     r->lease = NULL;
-    join_lane(m, r, head, false);
+    join_lane(m, r, head);
 }
 
 /* Its service has rules for workers: what they say of it, when it is queued there for the first time. */
@@ -229,7 +228,7 @@ static void set_wishes(struct model *m, struct mrequest *r, unsigned need, unsig
     if (!c->prefer.n || !wish) return;
     bool anybody = false, free = false;
     FOR_WORKERS(m, w) {
-        if (!may_run(w, r->service, r->need) || !fulfils(w, wish)) continue;
+        if (!may_run(w, r->service, r->need) || !fulfils(w, wish) || w->draining || w->slots == 0) continue;
         anybody = true;
         free |= model_has_room(w);
     }
@@ -242,8 +241,7 @@ static bool settles(const struct model *m, const struct mrequest *r) {
     return r->place == WAITING && r->wish && end <= ms && r->returned_at < ms;
 }
 
-/* Those who have waited long enough for whom they wish for go among those who wish for nobody. When there are several,
-   their order is not known. */
+/* Those who have waited long enough for whom they wish for go among those who wish for nobody. */
 static void settle_for_any(struct model *m) {
     unsigned n = 0;
     FOR_REQUESTS(m, r) n += settles(m, r);
@@ -254,11 +252,10 @@ static void settle_for_any(struct model *m) {
             r->wish_unknown = r->unordered = true;
             continue;
         }
+        r->maybe_shed = model_may_shed(m, r, false); /* which comes first */
         r->wish = 0;
         r->wish_unknown = false;
-        r->position = ++m->last_position;
-        r->unordered |= n > 1;
-        join_lane(m, r, false, true);
+        join_lane(m, r, false);
     }
     m->calls += n > 0; /* what is handed out by that is a call's worth of its own */
 }
@@ -383,15 +380,16 @@ static void compare_full(struct model *m, int err, unsigned service, unsigned ne
         model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
 }
 
-static uint64_t token_us(const struct mtenant *t) {
-    return UINT64_C(3600000000) / t->config.rate_per_h;
+static uint64_t token_ns(const struct mtenant *t) {
+    return UINT64_C(3600000000000) / t->config.rate_per_h;
 }
 
 /* How long until the tenant may come again. */
 static uint64_t bucket_wait(const struct mtenant *t, uint64_t now) {
     if (!t->config.rate_per_h) return 0;
-    uint64_t full = t->full_at > now ? t->full_at - now : 0, room = (t->config.burst - 1) * token_us(t);
-    return full > room ? full - room : 0;
+    uint64_t full = t->full_at > now * 1000 ? t->full_at - now * 1000 : 0;
+    uint64_t room = (t->config.burst - 1) * token_ns(t);
+    return full > room ? (full - room + 999) / 1000 : 0;
 }
 
 static const char *const tenant_names[TENANTS] = {"", "one", "two", "three"};
@@ -456,7 +454,7 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     }
     struct mtenant *tenant = &m->tenants[a->tenant];
     if (tenant->config.rate_per_h)
-        tenant->full_at = (tenant->full_at > m->now ? tenant->full_at : m->now) + token_us(tenant);
+        tenant->full_at = (tenant->full_at > m->now * 1000 ? tenant->full_at : m->now * 1000) + token_ns(tenant);
     *r = (struct mrequest){.id = id,
                            .service = (unsigned)s,
                            .tenant = a->tenant,

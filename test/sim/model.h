@@ -82,6 +82,7 @@ struct mrequest {
     unsigned status;
     bool may_lack_memory; /* ENOMEM is fine instead */
     bool maybe_overdue;   /* batched: its queue time has passed, unless it had been handed out before */
+    bool maybe_shed; /* its pool was overloaded, as it left it for another */
     char named[32];       /* service in the failure, when it is none of ours */
 };
 
@@ -109,8 +110,10 @@ struct mservice {
     char name[8];
     bool known;
     struct core_service_config config;
-    uint64_t busy_since; /* its queue has not been empty */
-    bool busy_unsure;
+    struct mbusy {
+        uint64_t since; /* this pool's queue has not been empty */
+        bool unsure;
+    } busy[(LABELS + 1) * (LABELS + 1)]; /* by model_pool */
 };
 
 struct mtenant {
@@ -223,6 +226,10 @@ int model_service(const struct model *m, struct slice name);
 bool model_batched(const struct model *m);
 bool model_has_room(const struct mworker *w);
 bool model_overdue(const struct model *m, const struct mrequest *r);
+/* Which pool of its service it waits in: that of all the labels that it needs and wishes for. */
+static inline unsigned model_pool(const struct mrequest *r) {
+    return r->need ? r->need * (LABELS + 1) + r->wish : r->wish * (LABELS + 1);
+}
 /* May this worker run it, now? */
 bool model_eligible(const struct mworker *w, const struct mrequest *r);
 /* The core may refuse it as the service is overloaded; certain: it must not give it to a worker. */

@@ -4,17 +4,15 @@
 #include "model.h"
 
 static struct mshare *share_of(struct model *m, const struct mrequest *r) {
-    unsigned key = r->service;
-    key = key * (LABELS + 1) + r->need;
-    key = key * (LABELS + 1) + r->wish;
-    key = key * CORE_PRIORITIES + r->priority;
+    unsigned pools = (LABELS + 1) * (LABELS + 1);
+    unsigned key = (r->service * pools + model_pool(r)) * CORE_PRIORITIES + r->priority;
     struct mshare *s = &m->shares[key];
     if (s->epoch != m->share_epoch) *s = (struct mshare){.epoch = m->share_epoch};
     return s;
 }
 
 static bool same_lane(const struct mrequest *a, const struct mrequest *b) {
-    return a->place == WAITING && a->service == b->service && a->need == b->need && a->wish == b->wish &&
+    return a->place == WAITING && a->service == b->service && model_pool(a) == model_pool(b) &&
            a->priority == b->priority;
 }
 

@@ -317,6 +317,38 @@ static void one_that_waits_for_the_preferred_can_be_cancelled(void **state) {
     world_end(w);
 }
 
+/* What is there already, or is wanted by nobody, does not go before it. */
+static void who_waited_for_the_preferred_one_keeps_its_place(void **state) {
+    (void)state;
+    struct world *w = world(NULL, "zone=${x-zone}");
+    join(w, "a", 1);
+    join_with(w, "zone=eu", "a", 1);
+    asks(w, "x-zone=eu"); /* A */
+    asks(w, NULL);        /* B */
+    asks(w, "x-zone=eu"); /* C waits for the preferred one */
+    pass(w, 50);
+    asks(w, NULL); /* D */
+    pass(w, 100);
+    finish(w, 'B');
+    says(w, "A>2 B>1 C>1");
+    leave(w, 2); /* and A, which comes back, goes before all of them */
+    pass(w, 150);
+    finish(w, 'C');
+    says(w, "A>1*");
+    world_end(w);
+}
+
+static void a_draining_worker_is_not_waited_for(void **state) {
+    (void)state;
+    struct world *w = world(NULL, "gpu");
+    join(w, "a", 2);
+    join_with(w, "gpu", "a", 1);
+    core_worker_drain(w->core, w->now, w->workers[2]);
+    asks(w, NULL);
+    says(w, "A>1");
+    world_end(w);
+}
+
 /* ---- labels change ---- */
 
 static void a_relabelled_worker_takes_what_waits(void **state) {
@@ -411,6 +443,72 @@ static void pools_of_a_service_share_its_order(void **state) {
     world_end(w);
 }
 
+static void who_came_at_the_same_time_goes_in_order(void **state) {
+    (void)state;
+    struct world *w = world("zone=${x-zone}", NULL);
+    asks(w, "x-zone=1");
+    asks(w, NULL);
+    asks(w, "x-zone=2");
+    join_with(w, "zone=1,zone=2", "a", 0);
+    slots(w, 1, 3);
+    says(w, "A>1 B>1 C>1");
+    world_end(w);
+}
+
+static void the_cheapest_goes_first_whatever_it_needs(void **state) {
+    (void)state;
+    struct world *w = world_new(NULL);
+    struct core_service_config c;
+    core_service_defaults(&c);
+    c.require = SLICE("zone=${x-zone}");
+    c.shortest_first = true;
+    define(w, "a", &c);
+    struct wish wish = {.service = "a", .method = "GET", .headers = "x-zone=1", .cost = 100};
+    ask(w, wish); /* A */
+    pass(w, 1);
+    wish.headers = NULL;
+    wish.cost = 1;
+    ask(w, wish); /* B */
+    wish.headers = "x-zone=2";
+    wish.cost = 10;
+    ask(w, wish); /* C */
+    join_with(w, "zone=1,zone=2", "a", 0);
+    slots(w, 1, 3);
+    says(w, "B>1 C>1 A>1");
+    world_end(w);
+}
+
+/* Two tenants of different needs take turns, too. */
+static void needs_do_not_push_others_back(void **state) {
+    (void)state;
+    struct world *w = world("zone=${x-zone}", NULL);
+    struct wish x = {.service = "a", .method = "GET", .tenant = "x", .headers = "x-zone=1"}, y = x;
+    y.tenant = "y";
+    y.headers = NULL;
+    join_with(w, "zone=1", "a", 1);
+    for (int i = 0; i < 5; i++) ask(w, x); /* A to E */
+    pass(w, 1);
+    for (int i = 0; i < 2; i++) ask(w, y); /* F, G */
+    for (int i = 0; i < 6; i++) finish(w, w->sent);
+    says(w, "A>1 F>1 B>1 G>1 C>1 D>1 E>1");
+    world_end(w);
+}
+
+static void a_stage_with_a_header_that_no_label_can_have_is_its_workers_fault(void **state) {
+    (void)state;
+    struct world *w = world("zone=${x-zone}", NULL);
+    join(w, "first", 1);
+    ask_for(w, "GET", "first");
+    struct world_message *m = &w->messages[w->message_count++];
+    m->headers = "x-zone=a b";
+    struct core_hop hop = {SLICE("a"), m, 1, 0};
+    const struct world_request *r = &w->requests[0];
+    assert_int_equal(core_job_forward(w->core, w->now, r->worker, r->job, &hop), WEIR_EINVAL);
+    act(w);
+    says(w, "A>1 A!502");
+    world_end(w);
+}
+
 static void two_services_with_labels_and_different_aims(void **state) {
     (void)state;
     struct world *w = world_new(NULL);
@@ -449,10 +547,11 @@ static void two_services_with_labels_and_different_aims(void **state) {
 
 static struct world_message messages[2 * POOLS_MOST];
 static struct requester nobody;
+enum { SIDE = 101 }; /* its square is more than there may be pools */
 
 static int submit(struct world *w, unsigned i, unsigned zone, uint64_t *ret_id, struct failure *ret_why) {
-    static char headers[2 * POOLS_MOST][24];
-    snprintf(headers[i], sizeof headers[i], "x-zone=%u", zone);
+    static char headers[2 * POOLS_MOST][40];
+    snprintf(headers[i], sizeof headers[i], "x-zone=%u;x=%u;y=%u", zone, zone / SIDE, zone % SIDE);
     messages[i] = (struct world_message){.in_core = true, .headers = headers[i]};
     struct core_request r = {.requester = &nobody, .message = &messages[i], .service = SLICE("a")};
     int err = core_submit(w->core, w->now, &r, ret_id, ret_why);
@@ -460,9 +559,21 @@ static int submit(struct world *w, unsigned i, unsigned zone, uint64_t *ret_id, 
     return err;
 }
 
+/* As world, for more jobs than a service takes by default. */
+static struct world *crowd(const char *require, const char *prefer) {
+    struct world *w = world_new(NULL);
+    struct core_service_config c;
+    core_service_defaults(&c);
+    c.require = slice_of(require);
+    c.prefer = slice_of(prefer);
+    c.max_queued = 2 * POOLS_MOST;
+    define(w, "a", &c);
+    return w;
+}
+
 static void so_many_different_needs_may_wait(void **state) {
     (void)state;
-    struct world *w = world("zone=${x-zone}", NULL);
+    struct world *w = crowd("zone=${x-zone}", NULL);
     static uint64_t ids[POOLS_MOST + 1];
     struct failure why;
     for (unsigned i = 0; i < POOLS_MOST; i++) assert_int_equal(submit(w, i, i, &ids[i], &why), 0);
@@ -476,12 +587,12 @@ static void so_many_different_needs_may_wait(void **state) {
     assert_int_equal(submit(w, 7, POOLS_MOST, &ids[7], &why), WEIR_EFULL); /* one more needs 7 */
     core_cancel(w->core, w->now, ids[3], CORE_CLIENT_GONE);
     assert_int_equal(submit(w, 3, POOLS_MOST, &ids[3], &why), 0);
-    join_with(w, "zone=300, zone=301", "a", 1);
+    join_with(w, "zone=x, zone=y", "a", 1);
     says(w, "A>1");
     assert_int_equal(submit(w, 7, 3, &ids[7], &why), WEIR_EFULL);
     for (unsigned i = 0; i < POOLS_MOST + 1; i++) core_cancel(w->core, w->now, ids[i], CORE_CLIENT_GONE);
     for (unsigned i = 0; i < POOLS_MOST; i++) /* as many others */
-        assert_int_equal(submit(w, i, 1000 + i, &ids[i], &why), 0);
+        assert_int_equal(submit(w, i, 2 * POOLS_MOST + i, &ids[i], &why), 0);
     assert_int_equal(world_stats(w).queued, POOLS_MOST);
     core_free(w->core);
     for (unsigned i = 0; i < POOLS_MOST; i++) assert_false(messages[i].in_core);
@@ -498,7 +609,7 @@ static void needs_come_and_go(void **state) {
     assert_int_equal(submit(w, 0, 0, &running, &why), 0); /* runs through all of it */
     assert_true(core_next_action(w->core, &a));
     uint64_t job = a.job;
-    for (unsigned zone = 1; zone < 2000; zone++) {
+    for (unsigned zone = 1; zone < 3 * POOLS_MOST; zone++) {
         assert_int_equal(submit(w, 1, zone, &id, &why), 0);
         if (core_next_action(w->core, &a)) {
             assert_true(zone == 5 || zone == 1500);
@@ -522,20 +633,24 @@ static void needs_come_and_go(void **state) {
 /* For want of room a wish is given up, not the request. */
 static void a_wish_too_many_is_none(void **state) {
     (void)state;
-    struct world *w = world(NULL, "zone=${x-zone}");
-    char labels[POOLS_MOST * 16] = "";
-    for (unsigned i = 0, n = 0; i <= POOLS_MOST; i++)
-        n += (unsigned)snprintf(labels + n, sizeof labels - n, "%szone=%u", i ? "," : "", i);
-    join_with(w, labels, "a", 0);
+    assert_true(SIDE * SIDE > POOLS_MOST);
+    struct world *w = crowd(NULL, "${x},${y}");
+    char labels[SIDE * 4] = "";
+    for (unsigned i = 0, n = 0; i < SIDE; i++)
+        n += (unsigned)snprintf(labels + n, sizeof labels - n, "%s%u", i ? "," : "", i);
+    join_with(w, labels, "a", 1);
     join(w, "a", 0);
     uint64_t id;
     struct failure why;
-    for (unsigned i = 0; i < POOLS_MOST; i++) assert_int_equal(submit(w, i, i, &id, &why), 0);
-    assert_int_equal(submit(w, POOLS_MOST, POOLS_MOST, &id, &why), 0);
-    core_worker_slots(w->core, w->now, w->workers[2], 1); /* it needs not wait for the other */
     struct core_action a;
-    assert_true(core_next_action(w->core, &a));
-    assert_int_equal(a.request, id);
+    for (unsigned i = 0; i < POOLS_MOST; i++) assert_int_equal(submit(w, i, i, &id, &why), 0);
+    assert_true(core_next_action(w->core, &a)); /* the first one's; all others wait for the same worker */
+    assert_int_equal(submit(w, POOLS_MOST, POOLS_MOST, &id, &why), 0);
+    core_worker_slots(w->core, w->now, w->workers[2], 9);
+    assert_true(core_next_action(w->core, &a)); /* but the last */
+    assert_true(a.worker == w->workers[2]);
+    assert_true(a.request == id);
+    assert_false(core_next_action(w->core, &a));
     core_free(w->core);
     for (unsigned i = 0; i <= POOLS_MOST; i++) assert_false(messages[i].in_core);
 }
@@ -671,10 +786,16 @@ int main(void) {
         cmocka_unit_test(a_wish_that_no_label_can_have_is_none),
         cmocka_unit_test(what_is_preferred_comes_on_top_of_what_is_required),
         cmocka_unit_test(one_that_waits_for_the_preferred_can_be_cancelled),
+        cmocka_unit_test(who_waited_for_the_preferred_one_keeps_its_place),
+        cmocka_unit_test(a_draining_worker_is_not_waited_for),
         cmocka_unit_test(a_relabelled_worker_takes_what_waits),
         cmocka_unit_test(a_job_whose_worker_was_relabelled_goes_elsewhere),
         cmocka_unit_test(labels_of_a_busy_or_draining_worker_change),
         cmocka_unit_test(pools_of_a_service_share_its_order),
+        cmocka_unit_test(who_came_at_the_same_time_goes_in_order),
+        cmocka_unit_test(the_cheapest_goes_first_whatever_it_needs),
+        cmocka_unit_test(needs_do_not_push_others_back),
+        cmocka_unit_test(a_stage_with_a_header_that_no_label_can_have_is_its_workers_fault),
         cmocka_unit_test(two_services_with_labels_and_different_aims),
         cmocka_unit_test(so_many_different_needs_may_wait),
         cmocka_unit_test(needs_come_and_go),

@@ -190,7 +190,9 @@ static bool forward_one(struct world *w) {
     assert_true(fill(w, &job, 1));
     struct world_message *next = &messages[FULL];
     *next = (struct world_message){.in_core = true};
-    int err = core_job_forward(w->core, w->now, w->workers[1], job, &(struct core_hop){SLICE("a"), next, 1, 0}), error = 0;
+    int err =
+            core_job_forward(w->core, w->now, w->workers[1], job, &(struct core_hop){SLICE("a"), next, 1, 0}),
+        error = 0;
     if (err != 0) next->in_core = false;
     unsigned failures = drained_failures(w, &error);
     assert_int_equal(error, err);
@@ -257,9 +259,9 @@ static void define_a(struct world *w, const char *require, const char *prefer, b
 }
 
 static bool ask_as(struct world *w, const char *tenant, const char *headers, uint64_t cost) {
-    int err =
-        ask(w, (struct wish){
-                   .service = "a", .method = "GET", .tenant = tenant, .headers = headers, .cost = cost});
+    int err = ask(
+        w,
+        (struct wish){.service = "a", .method = "GET", .tenant = tenant, .headers = headers, .cost = cost});
     assert_true(err == 0 || err == WEIR_ENOMEM);
     return err == 0;
 }

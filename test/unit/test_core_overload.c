@@ -127,9 +127,27 @@ static void every_turn_sheds_what_stands_before_it(void **state) {
     asks(w, 1); /* F */
     join_with(w, "zone=eu", "a", 0);
     slots(w, 1, 1);
-    says(w, "C!429 D!429 A!429 B!429 F>1"); /* whichever of two that came at once */
-    finish(w, 'F');
-    says(w, "E>1");
+    says(w, "C!429 D!429 A!429 B!429 E>1");
+    finish(w, 'E');
+    says(w, "F>1");
+    world_end(w);
+}
+
+static void what_nobody_can_run_is_no_overload_for_others(void **state) {
+    (void)state;
+    struct core_service_config c = shedding();
+    c.require = SLICE("zone=${x-zone}");
+    struct world *w = world(&c);
+    struct wish eu = {.service = "a", .method = "GET", .headers = "x-zone=eu"}, as = eu;
+    as.headers = "x-zone=as";
+    join_with(w, "zone=eu", "a", 1);
+    ask(w, as); /* A */
+    pass(w, 2000);
+    ask(w, eu); /* B */
+    ask(w, eu); /* C: its queue has not stood for long */
+    pass(w, 300);
+    finish(w, 'B');
+    says(w, "B>1 C>1");
     world_end(w);
 }
 
@@ -339,6 +357,7 @@ int main(void) {
         cmocka_unit_test(a_queue_that_was_empty_for_a_moment_begins_anew),
         cmocka_unit_test(what_waits_is_shed_without_anything_happening),
         cmocka_unit_test(every_turn_sheds_what_stands_before_it),
+        cmocka_unit_test(what_nobody_can_run_is_no_overload_for_others),
         cmocka_unit_test(without_shed_wait_nothing_is_shed),
         cmocka_unit_test(parts_are_shed_one_by_one),
         cmocka_unit_test(what_was_lost_waits_anew),

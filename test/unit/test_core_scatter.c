@@ -176,7 +176,7 @@ static void a_part_is_retried(void **state) {
     join(w, "sub", 2);
     leave(w, 2);
     says(w, "C>3* B>3*"); /* C was there before */
-    lose(w, 'B'); /* the third time */
+    lose(w, 'B');         /* the third time */
     says(w, "B!502");
     finish(w, 'C');
     assert_true(gather_reply(w, 'A')); /* what a failed part means is not the core's business */
