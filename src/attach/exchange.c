@@ -137,7 +137,7 @@ int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool
         body_producer(x->body, producer);
     }
     if (!forward) {
-        head_strip_weir(head);
+        head_strip_weir(head, HEAD_NAME_COUNT);
         return begin_reply(x, now, head);
     }
     x->state = EXCHANGE_FORWARDING;

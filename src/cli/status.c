@@ -113,6 +113,41 @@ static void print_table(const char *title, const struct column *columns, size_t 
 
 #define TABLE(title, columns, rows) print_table(title, columns, sizeof columns / sizeof columns[0], rows)
 
+/* A row for each keyed service, and one for each worker that owns slices of one. */
+static void print_rings(const json_t *root) {
+    static const struct column columns[] = {
+        {"keyed service", "name", 's'}, {"epoch", "epoch", 'n'}, {"phase", "phase", 's'},
+        {"members", "members", 'n'},    {"held", "held", 'n'},   {"moved", "moved", 'n'},
+        {"moved ever", "moved_ever", 'n'}, {"keys", "keys", 'n'},
+    };
+    static const struct column owners[] = {
+        {"keyed service", "service", 's'}, {"owner", "worker", 's'}, {"slices", "slices", 'n'}, {"of", "of", 'n'}};
+    json_t *rings = json_array(), *shares = json_array();
+    size_t i, j;
+    json_t *service, *worker;
+    json_array_foreach(json_object_get(root, "services"), i, service) {
+        json_t *ring = json_object_get(service, "ring"), *name = json_object_get(service, "name");
+        if (!json_is_object(ring) || !json_is_string(name)) continue;
+        json_t *row = json_copy(ring);
+        json_object_set(row, "name", name);
+        json_array_append_new(rings, row);
+        json_array_foreach(json_object_get(root, "workers_list"), j, worker) {
+            json_t *n = json_object_get(json_object_get(worker, "slices"), json_string_value(name));
+            if (!n) continue;
+            row = json_object();
+            json_object_set(row, "service", name);
+            json_object_set(row, "worker", json_object_get(worker, "id"));
+            json_object_set(row, "slices", n);
+            json_object_set(row, "of", json_object_get(ring, "slices"));
+            json_array_append_new(shares, row);
+        }
+    }
+    if (json_array_size(rings) > 0) TABLE("Rings", columns, rings);
+    if (json_array_size(shares) > 0) TABLE("Owners of keys", owners, shares);
+    json_decref(rings);
+    json_decref(shares);
+}
+
 static void print_tables(const json_t *root) {
     static const struct column services[] = {
         {"service", "name", 's'},          {"queued", "queued", 'n'},       {"bytes", "queued_bytes", 'n'},
@@ -154,6 +189,7 @@ static void print_tables(const json_t *root) {
     TABLE("Services", services, json_object_get(root, "services"));
     const json_t *all = json_object_get(root, "tenants");
     if (json_array_size(all) > 1) TABLE("Tenants", tenants, all); /* besides those that named none */
+    print_rings(root);
     TABLE("Workers", workers, json_object_get(root, "workers_list"));
     TABLE("Jobs", jobs, json_object_get(root, "jobs"));
 }

@@ -128,7 +128,7 @@ static int forwarded(struct ask *a) {
 int request_prepare(struct ask *a) {
     struct http_head *head = &a->message->head;
     head_strip_hop_by_hop(head);
-    head_strip_weir(head);
+    head_strip_weir(head, HEAD_WEIR_KEY); /* workers, and keyed services further on, may want it */
     head_remove(head, HEAD_EXPECT);
     int err = identify(a);
     if (err == 0) err = trace(a);

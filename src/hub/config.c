@@ -217,6 +217,18 @@ static int check_limits(const struct config *c, char **ret_text) {
     return 0;
 }
 
+/* Who owns a key does not depend on labels, and nobody else may run it. */
+static int check_keyed(const struct config *c, char **ret_text) {
+    const struct config_service *all = c->service.items;
+    for (size_t i = 0; i <= c->service.count; i++) {
+        const struct config_service *s = i < c->service.count ? &all[i] : &c->service_default;
+        if (s->key && (s->require || s->prefer))
+            return config_fail(ret_text, "%s%s: key cannot be combined with require or prefer",
+                               i < c->service.count ? "service " : "", i < c->service.count ? s->section.name : "key");
+    }
+    return 0;
+}
+
 int config_check(struct config *c, char **ret_text) {
     int err = check_listeners(c, ret_text);
     if (!err) err = check_routes(c, ret_text);
@@ -224,7 +236,7 @@ int config_check(struct config *c, char **ret_text) {
     if (!err) err = config_tokens_make(c, ret_text);
     if (err) return err;
     config_sections_complete(c);
-    return 0;
+    return check_keyed(c, ret_text);
 }
 
 /* ---- printing ---- */

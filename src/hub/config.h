@@ -45,6 +45,7 @@ enum config_type {
     CONFIG_ROUTES,    /* name: path, value: service */
     CONFIG_SILENT,    /* name: address, value: service */
     CONFIG_TOKENS,    /* name: whose, value: the secret */
+    CONFIG_KEYED,     /* "header NAME", "query NAME" or "path N"; NULL: off */
     CONFIG_LABELS,    /* with commas, as the core has them; NULL: off */
     CONFIG_SECTIONS,  /* NAME.KEY=VALUE of a kind of sections */
     CONFIG_SIZE,      /* bytes */
@@ -65,6 +66,7 @@ enum config_type {
 #define CONFIG_C_ROUTES struct config_pairs
 #define CONFIG_C_SILENT struct config_pairs
 #define CONFIG_C_TOKENS struct config_pairs
+#define CONFIG_C_KEYED char *
 #define CONFIG_C_LABELS char *
 #define CONFIG_C_SECTIONS struct config_sections
 #define CONFIG_C_SIZE uint64_t

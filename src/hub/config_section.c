@@ -231,6 +231,15 @@ void config_sections_fini(struct config *c) {
 
 /* ---- for the core ---- */
 
+/* "header NAME" and the like, as config_value.c has let it pass. */
+static void set_key(const char *text, struct core_service_config *ret) {
+    struct slice name = slice_of(text), kind = slice_next(&name, ' ');
+    ret->key = slice_trim(name);
+    ret->key_from = slice_eq(kind, SLICE("query"))  ? CORE_VALUE_QUERY
+                    : slice_eq(kind, SLICE("path")) ? CORE_VALUE_PATH
+                                                    : CORE_VALUE_HEADER;
+}
+
 void config_service_core(const struct config_service *s, struct core_service_config *ret) {
     *ret = (struct core_service_config){
         .max_queued = s->max_queued,
@@ -250,6 +259,7 @@ void config_service_core(const struct config_service *s, struct core_service_con
         .shed_wait_us = s->shed_wait * 1000,
         .shed_after_us = s->shed_after * 1000,
     };
+    if (s->key) set_key(s->key, ret);
 }
 
 void config_tenant_core(const struct config_tenant *t, struct core_tenant_config *ret) {

@@ -81,6 +81,18 @@ static int check_origin(const char *text, char **ret_text) {
     return config_fail(ret_text, "\"%s\" is not an origin (*, or scheme://host[:port])", text);
 }
 
+/* Where a key is, in two words. */
+static int check_keyed(struct slice s, char **ret_text) {
+    struct slice name = s, kind = slice_next(&name, ' ');
+    uint64_t n;
+    name = slice_trim(name);
+    bool fine = slice_eq(kind, SLICE("header")) ? text_is_token(name)
+                : slice_eq(kind, SLICE("query")) ? name.n > 0 && all_in(name, "-._~%+!*'()")
+                                                 : slice_eq(kind, SLICE("path")) && slice_u64(name, &n) && n > 0;
+    if (fine) return 0;
+    return config_fail(ret_text, "\"%.*s\" is not where a key can be (header NAME, query NAME or path N)", SLICE_ARG(s));
+}
+
 static int check_text(enum config_type type, const char *text, char **ret_text) {
     struct slice s = slice_of(text);
     if (s.n == 0) return config_fail(ret_text, "is empty (say off instead)");
@@ -100,6 +112,8 @@ static int check_text(enum config_type type, const char *text, char **ret_text) 
     case CONFIG_FIELD:
         if (!text_is_field_value(s)) return config_fail(ret_text, "\"%s\" is not a header's value", text);
         return 0;
+    case CONFIG_KEYED:
+        return check_keyed(s, ret_text);
     default:
         return 0;
     }
@@ -448,6 +462,7 @@ int config_value_set(const struct config_key *key, void *base, const char *text,
     case CONFIG_PATH:
     case CONFIG_HEADER:
     case CONFIG_FIELD:
+    case CONFIG_KEYED:
         return set_text(key, field, text, ret_text);
     case CONFIG_LABELS:
         return set_labels(field, text, ret_text);
@@ -548,6 +563,7 @@ void config_value_fini(const struct config_key *key, void *base) {
     case CONFIG_PATH:
     case CONFIG_HEADER:
     case CONFIG_FIELD:
+    case CONFIG_KEYED:
     case CONFIG_LABELS:
         free(*(char **)field);
         *(char **)field = NULL;

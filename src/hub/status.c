@@ -38,6 +38,12 @@ static json_t *service(const struct core_service_view *v) {
     if (v->config->shortest_first) put_text(o, "order", SLICE("shortest"));
     put_text(o, "require", v->config->require);
     put_text(o, "prefer", v->config->prefer);
+    if (v->phase)
+        json_object_set_new(o, "ring",
+                            json_pack("{s:o,s:s,s:i,s:i,s:i,s:i,s:o,s:o}", "epoch", number(v->epoch), "phase", v->phase,
+                                      "members", (int)v->members, "slices", (int)v->slices, "held", (int)v->held,
+                                      "moved", (int)v->moved, "moved_ever", number(v->changes), "keys",
+                                      number(v->keys)));
     return o;
 }
 
@@ -63,24 +69,30 @@ static json_t *tenants(const struct hub *h) {
     return list;
 }
 
-static json_t *offered(const struct hub *h, uint64_t worker) {
+/* The names of its services, and what it owns of the rings of those that are keyed. */
+static json_t *offered(const struct hub *h, uint64_t worker, json_t *ret_slices) {
     json_t *list = json_array();
     struct slice name;
-    for (uint32_t cursor = 0; core_worker_service_next(h->core, worker, &cursor, &name, NULL);)
+    unsigned slices;
+    for (uint32_t cursor = 0; core_worker_service_next(h->core, worker, &cursor, &name, &slices);) {
         json_array_append_new(list, text(name));
+        if (slices) json_object_setn_new(ret_slices, name.p, name.n, number(slices));
+    }
     return list;
 }
 
 static json_t *workers(const struct hub *h, uint64_t now) {
     json_t *list = json_array();
     struct core_worker_view v;
-    for (uint32_t cursor = 0; core_worker_next(h->core, &cursor, &v);)
+    for (uint32_t cursor = 0; core_worker_next(h->core, &cursor, &v);) {
+        json_t *slices = json_object(), *services = offered(h, v.worker, slices);
         json_array_append_new(
-            list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:f,s:o}", "id", text(v.id), "address",
+            list, json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:f,s:o}", "id", text(v.id), "address",
                             text(v.address), "transport", text(v.transport), "labels", text(v.labels),
-                            "services", offered(h, v.worker), "slots", number(v.slots), "running",
+                            "services", services, "slices", slices, "slots", number(v.slots), "running",
                             number(v.running), "draining", v.draining, "attached_s",
                             (double)(now - v.attached_us) / 1e6, "dispatched", number(v.dispatched)));
+    }
     return list;
 }
 

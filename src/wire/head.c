@@ -210,12 +210,11 @@ void head_strip_hop_by_hop(struct http_head *h) {
 }
 
 static bool not_weir(const struct head_field *f, const void *arg) {
-    (void)arg;
-    return !head_name_is_weir(field_name(f));
+    return !head_name_is_weir(field_name(f)) || f->id == *(const enum head_name *)arg;
 }
 
-void head_strip_weir(struct http_head *h) {
-    filter(h, not_weir, NULL);
+void head_strip_weir(struct http_head *h, enum head_name keep) {
+    filter(h, not_weir, &keep);
 }
 
 bool method_idempotent(struct slice method) {

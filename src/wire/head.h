@@ -121,8 +121,8 @@ int head_add_name(struct http_head *h, struct arena *a, struct slice name, struc
 void head_remove(struct http_head *h, enum head_name id);
 /* Takes out what must not pass on: hop-by-hop fields and what Connection names. */
 void head_strip_hop_by_hop(struct http_head *h);
-/* Takes out all weir-* fields. */
-void head_strip_weir(struct http_head *h);
+/* Takes out all weir-* fields but keep (HEAD_NAME_COUNT: none is kept). */
+void head_strip_weir(struct http_head *h, enum head_name keep);
 
 /* Methods of RFC 9110 9.2.2: GET HEAD OPTIONS TRACE PUT DELETE. */
 bool method_idempotent(struct slice method);

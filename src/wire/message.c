@@ -49,7 +49,7 @@ static bool stays(const struct head_field *f) {
 }
 
 static bool comes(const struct head_field *f) {
-    return is_content(f) && f->id != HEAD_CONTENT_LENGTH;
+    return (is_content(f) && f->id != HEAD_CONTENT_LENGTH) || f->id == HEAD_WEIR_KEY;
 }
 
 static int copy_fields(struct message *m, const struct http_head *from,
@@ -101,6 +101,7 @@ static int fill_forward(struct message *m, const struct message *original, struc
     if (!r) r = copy_fields(m, &original->head, stays);
     if (r) return r;
     head_strip_hop_by_hop(&m->head);
+    if (head_has(answer, HEAD_WEIR_KEY)) head_remove(&m->head, HEAD_WEIR_KEY);
     r = copy_fields(m, answer, comes);
     if (!r) r = note_method(m, original);
     return r ? r : set_length(m, answer, body);

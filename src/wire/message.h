@@ -23,7 +23,7 @@ void message_unref(struct message *m); /* NULL is fine */
 /*
  * The request of the next hop (3-protocols "Weir-Forward"): method POST, target as given (p NULL: the
  * original's), the original's end-to-end fields without its content-* ones, the answer's content-*
- * fields, weir-original-method, and body (takes over the caller's reference on success; NULL: none,
+ * fields and weir-key, weir-original-method, and body (takes over the caller's reference on success; NULL: none,
  * content-length 0). NULL when out of memory.
  */
 struct message *message_forward(const struct message *original, struct slice target,

@@ -132,7 +132,7 @@ void http1_check_same_head(const struct http_head *a, const struct http_head *b)
 void http1_check_strip(struct http_head *head) {
     unsigned hosts = count_id(head, HEAD_HOST), lengths = count_id(head, HEAD_CONTENT_LENGTH);
     head_strip_hop_by_hop(head);
-    head_strip_weir(head);
+    head_strip_weir(head, HEAD_NAME_COUNT);
     uint64_t seen = 0;
     for (unsigned i = 0; i < head->count; i++) {
         ASSERT(!head_name_hop_by_hop(head->fields[i].id));

@@ -97,19 +97,24 @@ static void a_queue_that_was_empty_for_a_moment_begins_anew(void **state) {
     world_end(w);
 }
 
-/* The time does not come as often as it might be looked at: whose turn comes is looked at then. */
+/* Nobody's turn comes: it is refused all the same. */
 static void what_waits_is_shed_without_anything_happening(void **state) {
     (void)state;
     struct core_service_config c = shedding();
     struct world *w = world(&c);
-    asks(w, 1); /* nobody serves it */
-    pass(w, 1100);
-    w->now += 500;
-    asks(w, 1); /* B: within the second that has begun to be looked at */
+    w->now += 500; /* time is not in whole milliseconds */
+    join(w, "a", 1);
+    asks(w, 2);
+    for (int i = 0; i < 11; i++) { /* always one waits, for 100 ms */
+        pass(w, 100);
+        asks(w, 1);
+        finish(w, w->sent);
+    }
+    says(w, "A>1 B>1 C>1 D>1 E>1 F>1 G>1 H>1 I>1 J>1 K>1 L>1");
     pass(w, 199);
-    assert_int_equal(world_service(w, "a").queued, 2);
+    says(w, "");
     pass(w, 2);
-    says(w, "B!429");
+    says(w, "M!429");
     world_end(w);
 }
 
@@ -185,12 +190,16 @@ static void what_was_lost_waits_anew(void **state) {
     struct core_service_config c = shedding();
     struct world *w = world(&c);
     join(w, "a", 1);
-    asks(w, 2);
-    pass(w, 1500);
-    lose(w, 'A'); /* its wait begins again; nobody waited as long as B */
-    says(w, "A>1 A>1*");
+    asks(w, 3);
+    pass(w, 900);
+    lose(w, 'A');
+    slots(w, 1, 0);
+    hand_back(w, 'A'); /* its wait goes on from when it was lost, that of B from the beginning */
+    pass(w, 150);
+    slots(w, 1, 1);
+    says(w, "A>1 A>1* A>1*");
     finish(w, 'A');
-    says(w, "B!429");
+    says(w, "B!429 C!429");
     world_end(w);
 }
 

@@ -371,6 +371,22 @@ static void the_drain_time_is_over(void **state) {
     world_end(w);
 }
 
+/* Whichever the core comes across first. */
+static void a_part_hears_nothing_of_the_drain(void **state) {
+    (void)state;
+    struct world *w = world(2);
+    ask_for(w, "GET", "sub"); /* A, whose place in memory is the part's then */
+    ask_for(w, "GET", "top"); /* B */
+    finish(w, 'A');
+    scatter(w, 'B', 1);
+    part(w, 'B', "sub");
+    says(w, "A>2 B>1 C>2");
+    core_drain_over(w->core, w->now);
+    act(w);
+    says(w, "C/2:parent B!503^");
+    world_end(w);
+}
+
 static void the_core_is_freed_with_parts_in_it(void **state) {
     (void)state;
     struct world *w = scattered(3, 2);
@@ -692,6 +708,7 @@ int main(void) {
         cmocka_unit_test(a_failure_that_nobody_has_heard_of_is_taken_back),
         cmocka_unit_test(parts_are_taken_while_the_hub_drains),
         cmocka_unit_test(the_drain_time_is_over),
+        cmocka_unit_test(a_part_hears_nothing_of_the_drain),
         cmocka_unit_test(the_core_is_freed_with_parts_in_it),
         cmocka_unit_test(parts_have_parts),
         cmocka_unit_test(the_grandparents_client_leaves),
