@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * wordcount: counts the words of a text over several workers. Three services, which one process may offer or many:
+ * wordcount: counts the words of a text over several workers. It has three services, for one process or many:
  *
  *   wordcount     cuts the text that was sent into parts, each of which becomes a job of count-words
  *   count-words   counts the words of its part
  *   sum-words     gets what the parts have answered, adds it up, and replies the most frequent words
  *
- * Counting changes nothing, so count-words may be run again when its worker is lost, though it is asked by POST:
+ * A POST is not run again when its worker is lost, unless the hub is told that this does no harm:
  *
  *   weir hub --service count-words.retry=always &
  *   wordcount wordcount sum-words &
@@ -71,19 +71,15 @@ static void merge(struct words *w) {
     w->n = n;
 }
 
-/* Replies the first most of them, or all that there are, each in a line. */
-static int reply_words(weir_job *job, const struct words *w, size_t most, const char *type, bool count_first) {
+/* Replies the first most of them, or all: lines of a word, a tab, and how often it was there. */
+static int reply_words(weir_job *job, const struct words *w, size_t most) {
     char *text = NULL;
     size_t size;
     FILE *out = open_memstream(&text, &size);
     if (!out) return WEIR_ENOMEM;
-    for (const struct word *x = w->all; x < w->all + (w->n < most ? w->n : most); x++) {
-        if (count_first)
-            fprintf(out, "%7" PRIu64 " %.*s\n", x->count, (int)x->size, x->text);
-        else
-            fprintf(out, "%.*s\t%" PRIu64 "\n", (int)x->size, x->text, x->count);
-    }
-    int err = fclose(out) == 0 ? weir_reply(job, 200, type, text, size) : WEIR_ENOMEM;
+    for (const struct word *x = w->all; x < w->all + (w->n < most ? w->n : most); x++)
+        fprintf(out, "%.*s\t%" PRIu64 "\n", (int)x->size, x->text, x->count);
+    int err = fclose(out) == 0 ? weir_reply(job, 200, "text/plain", text, size) : WEIR_ENOMEM;
     free(text);
     return err;
 }
@@ -125,12 +121,12 @@ static int count_words(weir_job *job, void *arg) {
     char *text = malloc(size + 1);
     if (!text) return WEIR_ENOMEM;
     for (size_t i = 0; i < size; i++) text[i] = (char)tolower((unsigned char)body[i]);
-    for (size_t at = 0, end; at < size && err == 0; at = end + 1) { /* words: what consists of ASCII letters */
+    for (size_t at = 0, end; at < size && err == 0; at = end + 1) { /* a word is a run of ASCII letters */
         for (end = at; end < size && islower((unsigned char)text[end]);) end++;
         if (end > at) err = add(&words, text + at, end - at, 1);
     }
     merge(&words);
-    if (err == 0) err = reply_words(job, &words, SIZE_MAX, "text/tab-separated-values", false);
+    if (err == 0) err = reply_words(job, &words, SIZE_MAX);
     free(words.all);
     free(text);
     return err;
@@ -138,7 +134,7 @@ static int count_words(weir_job *job, void *arg) {
 
 /* ---- sum-words ---- */
 
-/* A part's answer: lines of a word, a tab, and how often it was there. */
+/* What reply_words has made of a part. */
 static int add_counts(struct words *w, const char *text, const char *end) {
     for (const char *line_end; text < end; text = line_end + 1) {
         line_end = memchr(text, '\n', (size_t)(end - text));
@@ -155,12 +151,15 @@ static int sum_words(weir_job *job, void *arg) {
     struct words words = {0};
     weir_part part = {.status = 200};
     int err;
-    while ((err = weir_job_next_part(job, &part)) == 0 && part.status == 200 && err == 0)
-        err = add_counts(&words, part.body, (const char *)part.body + part.size);
+    do {
+        err = weir_job_next_part(job, &part);
+        if (err == 0 && part.status == 200)
+            err = add_counts(&words, part.body, (const char *)part.body + part.size);
+    } while (err == 0 && part.status == 200);
     merge(&words);
-    qsort(words.all, words.n, sizeof(*words.all), by_count);
+    if (words.n > 0) qsort(words.all, words.n, sizeof(*words.all), by_count);
     if (err == WEIR_ENOTFOUND) /* that was the last part */
-        err = reply_words(job, &words, SHOWN, "text/plain", true);
+        err = reply_words(job, &words, SHOWN);
     else if (err == 0) /* no sum rather than one that lacks a part */
         err = weir_reply_problem(job, 502, "a part was answered with %u", part.status);
     free(words.all);
@@ -168,8 +167,22 @@ static int sum_words(weir_job *job, void *arg) {
 }
 
 int main(int argc, char **argv) {
-    static const struct {
-        const char *name;
-        weir_handler *handler;
-    } services[] = {{"wordcount", wordcount}, {"count-words", count_words}, {"sum-words", sum_words}};
     weir_worker_options options = {.hub = getenv("WEIR_HUB"), .max_body = TEXT_MOST};
+    int first = argc > 2 && strcmp(argv[1], "--hub") == 0 ? 3 : 1;
+    if (first == 3) options.hub = argv[2];
+    weir_worker *worker = NULL;
+    int err = first < argc ? weir_worker_open(&options, &worker) : WEIR_EINVAL;
+    for (int i = first; i < argc && err == 0; i++) {
+        weir_handler *handler = strcmp(argv[i], "wordcount") == 0     ? wordcount
+                                : strcmp(argv[i], "count-words") == 0 ? count_words
+                                : strcmp(argv[i], "sum-words") == 0   ? sum_words
+                                                                      : NULL;
+        err = handler ? weir_worker_offer(worker, argv[i], handler, NULL) : WEIR_EINVAL;
+    }
+    if (err == WEIR_EINVAL)
+        fprintf(stderr, "usage: wordcount [--hub ADDR] wordcount|count-words|sum-words ...\n");
+    if (err == 0) err = weir_worker_run(worker);
+    weir_worker_free(&worker);
+    if (err != 0) fprintf(stderr, "wordcount: %s\n", weir_strerror(err));
+    return err == 0 ? 0 : 1;
+}

@@ -47,7 +47,7 @@ struct core_service_config {
     bool retry_always;         /* retry what is not idempotent too */
     bool admit_by_deadline;    /* refuse at once what, as measured, would wait beyond its deadline */
     bool shortest_first;       /* within a tenant's jobs of a class the cheapest first (see core_request.cost) */
-    unsigned best_priority;    /* the lowest class number that requests for it may have; default 0 */
+    unsigned best_priority;    /* the lowest class number that jobs of it may have; default 0 */
     /* Labels that a worker must have (require), or that are waited for as long as prefer_us (prefer): "k=v, k",
        with ${name} for a header of the message. The texts are borrowed for the core's life. */
     struct slice require, prefer;
@@ -171,8 +171,8 @@ int core_worker_offer(struct core *core, uint64_t now, uint64_t worker, struct s
 /* How many jobs it can run at once from now on. Fewer than now run is fine: it gets none until enough have
    ended. */
 void core_worker_slots(struct core *core, uint64_t now, uint64_t worker, unsigned slots);
-/* It carries these labels from now on. What it runs goes on. 0 or WEIR_ENOMEM: it has fewer jobs to choose from
-   than it could have. */
+/* It carries these labels from now on. What it runs goes on. 0, WEIR_EINVAL (no such worker), or WEIR_ENOMEM: it gets
+   fewer jobs than it could; try again. */
 int core_worker_labels(struct core *core, uint64_t now, uint64_t worker, struct slice labels);
 /* It takes no further job (GOAWAY, BYE); what runs goes on. */
 void core_worker_drain(struct core *core, uint64_t now, uint64_t worker);
@@ -226,7 +226,7 @@ void core_slot_free(struct core *core, uint64_t now, uint64_t worker, uint64_t j
 int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t job, unsigned count,
                      struct gatherer *gatherer, uint64_t *ret_request);
 /* A part of that request, as core_submit. Tenant, deadline, priority and idempotence are the request's. Also while
-   the hub drains. WEIR_ESTATE: the request does not gather (any more). */
+   the hub drains. WEIR_ESTATE: the request does not gather (any more); WEIR_EPARTS: it has had its count of parts. */
 struct core_part {
     struct requester *requester; /* borrowed until the part's terminal event or the request's */
     void *message;               /* the core owns it on success */

@@ -26,7 +26,7 @@ static struct job *next_of(struct core *core, struct pool *p) {
     const struct service *s = p->service;
     for (;;) {
         struct job *job = core_queue_next(&p->queue, core->now, s->config.age_us);
-        if (!job || !core_limits_shed(core, job)) return job;
+        if (!job || core_limits_shed_at(job) > core->now) return job;
         core_request_shed(core, job->request);
     }
 }
@@ -70,12 +70,17 @@ static void settle_debts(struct core *core) {
     core->dispatching = false;
 }
 
-void core_dispatch_pool(struct core *core, struct pool *p) {
+void core_dispatch_later(struct core *core, struct pool *p) {
     list_del(&p->owed);
+    list_push_back(&core->owed, &p->owed);
+}
+
+void core_dispatch_pool(struct core *core, struct pool *p) {
     if (core->dispatching) {
-        list_push_back(&core->owed, &p->owed);
+        core_dispatch_later(core, p);
         return;
     }
+    list_del(&p->owed);
     core->dispatching = true;
     fill_pool(core, p);
     settle_debts(core);

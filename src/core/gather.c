@@ -36,6 +36,7 @@ int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t 
     }
     root->scattered += count;
     r->gatherer = gatherer;
+    r->parts_left = count;
     r->gathers_from = job->service;
     core->stats.scattered++;
     core_request_arm(core, r);
@@ -74,8 +75,10 @@ int core_part_submit(struct core *core, uint64_t now, uint64_t request, const st
     *ret_why = (struct failure){.service = part->service};
     struct request *parent = gathering(core, request), *r = NULL;
     if (!parent) return ret_why->error = WEIR_ESTATE;
+    if (parent->parts_left == 0) return ret_why->error = WEIR_EPARTS;
     int err = part_new(core, parent, part, &r, ret_why);
     if (err != 0) return err;
+    parent->parts_left--;
     r->parent = parent;
     list_push_back(&parent->parts, &r->sibling);
     r->tenant->submitted++;

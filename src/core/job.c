@@ -20,7 +20,7 @@ struct job *core_job_new(struct core *core, struct request *r, struct place plac
                         .request_id = r->id,
                         .queued_at = core->now,
                         .hop = r->hop,
-                        .priority = r->priority};
+                        .priority = (uint8_t)core_service_priority(place.pool->service, r->priority)};
     list_init(&job->link);
     list_init(&job->action.link);
     job->place.key = (struct slice){0};
@@ -66,6 +66,7 @@ static struct job *renewed(struct core *core, struct job *job) {
     struct job *fresh = core_job_new(core, job->request, job->place);
     if (!fresh) return NULL;
     fresh->queued_at = job->queued_at;
+    fresh->priority = job->priority;
     fresh->attempt = job->attempt;
     if (job->key) core_key_replace(job, fresh);
     core_job_free(core, job);

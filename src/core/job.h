@@ -41,6 +41,7 @@ struct request {
     struct service *gathers_from; /* the service that scattered it */
     struct request *parent;       /* of a part */
     struct list parts, sibling;   /* of one that gathers: its parts that are alive; in parent.parts */
+    unsigned parts_left;          /* of one that gathers: how many may yet be submitted */
     unsigned scattered;           /* of one that is no part: all the parts that came of it */
     unsigned hop;
     uint8_t priority;
@@ -56,7 +57,8 @@ struct job {
     struct list link;      /* in its lane of the queue, or in the worker's jobs */
     struct place place;
     struct key *key;   /* of a keyed service's */
-    struct lane *lane; /* QUEUED, unless it is behind its key's head, or parked */
+    struct queue *queue; /* QUEUED, unless it is behind its key's head, or parked */
+    struct lane *lane;   /* in it; NULL: it has come back */
     size_t heap_at;    /* in lane.cheap, or HEAP_NOWHERE */
     int64_t order;     /* among all that were ever queued; negative: it has come back */
     uint64_t cost;     /* the request's, the unknown ones last */
@@ -105,6 +107,8 @@ struct request *core_request_new(struct core *core, const struct core_request *f
 void core_request_fail(struct core *core, struct request *r, const struct failure *why);
 /* For a request without a job: it is over. */
 void core_request_end(struct core *core, struct request *r);
+/* Its job stands where nobody will take it: it is looked at soon. */
+void core_request_hurry(struct core *core, struct job *job);
 /* Sees to it that its timer rings by the time that anything about it is due. */
 void core_request_arm(struct core *core, struct request *r);
 /* Its job has waited too long for an overloaded service. */

@@ -305,7 +305,7 @@ static void collect(struct core *core, struct keyed *k) {
         for (struct key *key = k->keys[i]; key; key = key->next) {
             struct job *head = key->head;
             const struct member *m = place_of(k, key->slice);
-            if (!head->lane || (m && head->lane->queue == &m->pool.queue)) continue;
+            if (!head->queue || (m && head->queue == &m->pool.queue)) continue;
             core_queue_drop(core, head);
             list_push_back(&k->parked, &head->link);
         }

@@ -62,13 +62,15 @@ static bool fits(size_t queued, uint64_t queued_bytes, size_t bytes, size_t max,
     return queued < max && queued_bytes <= max_bytes && bytes <= max_bytes - queued_bytes;
 }
 
-/* Behind all that goes before it in the queue (but for ageing), at the rate at which jobs leave it. */
-static bool would_be_late(const struct core *core, const struct service *s, const struct demand *demand) {
+/* Behind what goes before it in the queue (but for ageing), at the rate at which jobs leave the service's. */
+static bool would_be_late(const struct core *core, const struct service *s, const struct queue *q,
+                          const struct demand *demand) {
     if (!s->config.admit_by_deadline || !demand->deadline) return false;
     if (demand->deadline <= core->now) return true;
     double per_s = drain_per_s(s, core->now);
-    size_t ahead = 0;
-    for (unsigned p = 0; p <= demand->priority && p < CORE_PRIORITIES; p++) ahead += s->waiting[p];
+    size_t ahead = core_queue_ahead(core, q, demand->tenant, demand->priority);
+    if (ahead > s->waiting[demand->priority]) ahead = s->waiting[demand->priority];
+    for (unsigned p = 0; p < demand->priority; p++) ahead += s->waiting[p];
     return per_s > 0 && (double)ahead * 1e6 > per_s * (double)(demand->deadline - core->now);
 }
 
@@ -94,15 +96,21 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
     bool at_once = s->keyed ? core_keyed_ready(core, s->keyed, ret_place->key)
                             : core_ready_best(&ret_place->pool->ready) != NULL;
     if (at_once) return 0;
-    if (!fits(s->queued, s->queued_bytes, demand->bytes, c->max_queued, c->max_queued_bytes)) {
+    bool fits_here = fits(s->queued, s->queued_bytes, demand->bytes, c->max_queued, c->max_queued_bytes);
+    bool fits_hub = fits(core->queued, core->queued_bytes, demand->bytes, hub->max_queued, hub->max_queued_bytes);
+    if (!(fits_here && fits_hub) && ret_place->later && core_ready_best(&ret_place->later->ready)) {
+        *ret_place = (struct place){.pool = ret_place->later}; /* no room to wait for whom it prefers */
+        return 0;
+    }
+    if (!fits_here) {
         core->stats.rejected_full++;
         return refuse(core, s, true, ret_why, "the service's queue is full");
     }
-    if (!fits(core->queued, core->queued_bytes, demand->bytes, hub->max_queued, hub->max_queued_bytes)) {
+    if (!fits_hub) {
         core->stats.rejected_full++;
         return refuse(core, s, false, ret_why, "the hub's queues are full");
     }
-    if (would_be_late(core, s, demand)) {
+    if (would_be_late(core, s, &ret_place->pool->queue, demand)) {
         core->stats.rejected_admission++;
         return refuse(core, s, true, ret_why, "it would wait beyond its deadline");
     }
@@ -111,8 +119,10 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
 
 /* After Maurer, "Fail at Scale" (ACM Queue 13:8, 2015): a queue that has not been empty for long is standing,
    and what has waited in it is work that comes too late for somebody. */
-bool core_limits_shed(const struct core *core, const struct job *job) {
+uint64_t core_limits_shed_at(const struct job *job) {
     const struct core_service_config *c = &job->service->config;
-    return c->shed_wait_us && job->lane && core->now - job->queued_at > c->shed_wait_us &&
-           core->now - job->lane->queue->busy_since > c->shed_after_us;
+    if (!c->shed_wait_us || !job->queue) return UINT64_MAX;
+    uint64_t waited = core_time_add(job->queued_at, c->shed_wait_us);
+    uint64_t standing = core_time_add(job->queue->busy_since, c->shed_after_us);
+    return waited > standing ? waited : standing;
 }

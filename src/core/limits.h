@@ -12,6 +12,7 @@ struct failure;
 struct job;
 struct place;
 struct service;
+struct tenant;
 
 /* Events per second, averaged exponentially over about 10 s of the time in which the clock runs. */
 struct rate {
@@ -30,6 +31,7 @@ double core_rate_per_s(const struct rate *r, uint64_t now);
 /* What a request asks of a queue. */
 struct demand {
     const void *message;
+    const struct tenant *tenant;
     size_t bytes;
     unsigned priority;
     uint64_t deadline; /* 0: none */
@@ -38,8 +40,9 @@ struct demand {
    what it refuses. */
 int core_limits_admit(struct core *core, struct service *s, const struct demand *demand,
                       struct place *ret_place, struct failure *ret_why);
-/* Is the service overloaded, and has this queued job waited too long for that? */
-bool core_limits_shed(const struct core *core, const struct job *job);
+/* When a queued job will have waited too long for an overloaded service: its queue is a standing one then.
+   UINT64_MAX: never. */
+uint64_t core_limits_shed_at(const struct job *job);
 /* Seconds until the queue will have been worked off; at least 1, at most 30; 0: unknown. */
 unsigned core_limits_retry_after(const struct service *s, uint64_t now);
 

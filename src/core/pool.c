@@ -97,14 +97,43 @@ void core_pools_part(struct worker *w) {
     w->offers = NULL;
 }
 
-int core_pools_relabel(struct worker *w) {
-    for (unsigned i = w->offer_count; i-- > 0;)
-        if (!core_labels_fulfil(w->labels, w->offers[i]->pool->need)) part(w, i);
+/* Somebody there takes jobs, though perhaps not now. */
+static bool has_workers(const struct pool *p) {
+    LIST_FOR (node, &p->offers) {
+        const struct worker *w = CONTAINER_OF(node, struct offer, link)->worker;
+        if (w->slots > 0 && !w->draining) return true;
+    }
+    return false;
+}
+
+uint64_t core_pool_settle_at(const struct job *job) {
+    if (!job->place.later) return UINT64_MAX;
+    if (!has_workers(job->place.pool)) return job->queued_at;
+    return core_time_add(job->queued_at, job->service->config.prefer_us);
+}
+
+/* Without workers, a pool's jobs look for others. */
+static void check_workers(struct core *core, struct pool *p) {
+    if (p->jobs > 0 && p->need.n > 0 && !has_workers(p)) core_queue_each(core, &p->queue, core_request_hurry);
+}
+
+void core_pools_leave(struct core *core, struct worker *w) {
+    for (unsigned i = 0; i < w->offer_count; i++) check_workers(core, w->offers[i]->pool);
+}
+
+int core_pools_relabel(struct core *core, struct worker *w) {
+    for (unsigned i = w->offer_count; i-- > 0;) {
+        struct pool *p = w->offers[i]->pool;
+        if (core_labels_fulfil(w->labels, p->need)) continue;
+        part(w, i);
+        check_workers(core, p);
+    }
     int err = 0;
     for (unsigned i = 0; i < w->offer_count && err == 0; i++) {
         struct pool *p = w->offers[i]->pool;
-        if (p == &p->service->plain) err = join_fulfilled(p->service, w);
+        if (p == &p->service->plain && !p->service->keyed) err = join_fulfilled(p->service, w);
     }
+    w->unjoined = err != 0;
     return err;
 }
 
@@ -194,15 +223,6 @@ static int pool_get(struct core *core, struct service *s, struct slice need, str
     return pool_new(core, s, need, hash, ret);
 }
 
-/* Somebody there takes jobs, though perhaps not now. */
-static bool has_workers(const struct pool *p) {
-    LIST_FOR (node, &p->offers) {
-        const struct worker *w = CONTAINER_OF(node, struct offer, link)->worker;
-        if (w->slots > 0 && !w->draining) return true;
-    }
-    return false;
-}
-
 static void enter(struct pool *p) {
     if (p->jobs++ == 0) list_del(&p->idle);
 }
@@ -248,6 +268,12 @@ int core_pool_find(struct core *core, struct service *s, const void *message, st
 void core_pool_enter(struct place place) {
     enter(place.pool);
     if (place.later) enter(place.later);
+}
+
+void core_pool_settle(struct job *job) {
+    struct pool *p = job->place.later;
+    leave(job->place.pool);
+    job->place = (struct place){.pool = p};
 }
 
 void core_pool_leave(struct place place) {

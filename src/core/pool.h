@@ -13,6 +13,7 @@
 #include "core/queue.h"
 #include "core/ready.h"
 
+struct job;
 struct service;
 struct worker;
 
@@ -53,6 +54,10 @@ void core_pool_fini(struct pool *p);
    WEIR_EINVAL (no key, or a header that no label can be made of) and *ret_why. */
 int core_pool_find(struct core *core, struct service *s, const void *message, struct place *ret,
                    const char **ret_why);
+/* When a job no longer waits for whom it prefers; UINT64_MAX: it prefers nobody. */
+uint64_t core_pool_settle_at(const struct job *job);
+/* From now on. It stands in no queue. */
+void core_pool_settle(struct job *job);
 /* A job takes this place, or needs it no more. */
 void core_pool_enter(struct place place);
 void core_pool_leave(struct place place);
@@ -67,9 +72,11 @@ int core_pools_join(struct service *s, struct offer *plain);
 /* One worker joins or leaves one pool. 0 or WEIR_ENOMEM. */
 int core_pool_admit(struct pool *p, struct worker *w);
 void core_pool_expel(struct pool *p, struct worker *w);
+/* It takes no more jobs: those who wait for it, and for nobody else, need not. */
+void core_pools_leave(struct core *core, struct worker *w);
 /* It leaves all its pools, which lose nothing else. */
 void core_pools_part(struct worker *w);
 /* Its labels have changed: it joins and leaves pools. 0, or WEIR_ENOMEM: it has joined fewer than it could. */
-int core_pools_relabel(struct worker *w);
+int core_pools_relabel(struct core *core, struct worker *w);
 
 #endif

@@ -7,11 +7,9 @@ enum { FIRST_BUCKETS = 16 };
 
 /* ---- a lane's jobs ---- */
 
-/* What came back goes first, the last one before the others; then the cheapest; then the first come. */
 static bool before(const void *a, const void *b) {
     const struct job *x = a, *y = b;
-    if (x->order < 0 || y->order < 0 || x->cost == y->cost) return x->order < y->order;
-    return x->cost < y->cost;
+    return x->cost == y->cost ? x->order < y->order : x->cost < y->cost;
 }
 
 static size_t *place(void *item) {
@@ -80,13 +78,20 @@ static bool grow(struct lanes *l) {
     return true;
 }
 
+static struct lane *lane_find(const struct core *core, const struct queue *q, const struct tenant *t,
+                              unsigned priority) {
+    const struct lanes *l = &core->lanes;
+    struct lane *lane = l->size ? l->buckets[hash(q, priority, t) & (l->size - 1)] : NULL;
+    while (lane && !(lane->queue == q && lane->tenant == t && lane->priority == priority)) lane = lane->next;
+    return lane;
+}
+
 static struct lane *lane_get(struct core *core, struct queue *q, const struct job *job) {
     struct lanes *l = &core->lanes;
     struct tenant *t = job->request->tenant;
     unsigned priority = job->priority;
     if (t == &core->tenants.nobody) return &q->common[priority];
-    struct lane *lane = l->size ? l->buckets[hash(q, priority, t) & (l->size - 1)] : NULL;
-    while (lane && !(lane->queue == q && lane->tenant == t && lane->priority == priority)) lane = lane->next;
+    struct lane *lane = lane_find(core, q, t, priority);
     if (lane) return lane;
     uint64_t id;
     lane = grow(l) ? slab_new(&l->slab, &id) : NULL;
@@ -116,23 +121,21 @@ static uint32_t turn_of(const struct core *core, const struct lane *l) {
 static void lane_begin(struct core *core, struct lane *l) {
     l->credit = turn_of(core, l);
     list_push_back(&l->queue->turns[l->priority], &l->turn);
-    if (!l->queue->occupied) l->queue->busy_since = core->now;
-    l->queue->occupied |= 1u << l->priority;
+    l->queue->lanes[l->priority]++;
 }
 
 static void lane_end(struct core *core, struct lane *l) {
-    struct queue *q = l->queue;
     list_del(&l->turn);
-    if (list_empty(&q->turns[l->priority])) q->occupied &= ~(1u << l->priority);
+    l->queue->lanes[l->priority]--;
     lane_free(core, l);
 }
 
 /* ---- the queue ---- */
 
 void core_queue_init(struct queue *q) {
-    q->occupied = 0;
-    q->served = 0;
+    *q = (struct queue){0};
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
+        list_init(&q->returned[p]);
         list_init(&q->turns[p]);
         lane_init(&q->common[p], q, NULL, p);
     }
@@ -142,58 +145,72 @@ void core_queue_fini(struct queue *q) {
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) heap_fini(&q->common[p].cheap);
 }
 
-/* Enters the lane that it belongs to, which has a turn from then on. */
-static struct lane *enter(struct core *core, struct queue *q, struct job *job) {
+static void occupy(const struct core *core, struct queue *q, unsigned priority) {
+    if (!q->occupied) q->busy_since = core->now;
+    q->occupied |= 1u << priority;
+}
+
+/* Enters the lane that it belongs to, which has a turn from then on; after the given job, or as the first one. */
+static void enter_lane(struct core *core, struct queue *q, struct job *job) {
     struct lane *l = lane_get(core, q, job);
     job->lane = l;
-    if (list_empty(&l->turn)) lane_begin(core, l);
+    if (l->count++ == 0) lane_begin(core, l);
+    struct list *after = l->jobs.prev; /* what it passes has come since: nothing, or not much */
+    while (after != &l->jobs && CONTAINER_OF(after, struct job, link)->order > job->order) after = after->prev;
+    list_insert_before(after->next, &job->link);
     if (job->service->config.shortest_first) (void)heap_add(&l->cheap, job);
-    return l;
 }
 
 void core_queue_move(struct core *core, struct queue *q, struct job *job) {
-    struct lane *l = enter(core, q, job);
-    struct list *after = l->jobs.prev; /* what it passes has come since: not much */
-    while (after != &l->jobs && CONTAINER_OF(after, struct job, link)->order > job->order) after = after->prev;
-    list_insert_before(after->next, &job->link);
+    job->queue = q;
+    if (job->order < 0) {
+        list_push_front(&q->returned[job->priority], &job->link);
+        q->back[job->priority]++;
+    } else {
+        enter_lane(core, q, job);
+    }
+    occupy(core, q, job->priority);
 }
 
 void core_queue_put(struct core *core, struct queue *q, struct job *job, bool back) {
     job->order = back ? --core->first_order : ++core->last_order;
-    struct lane *l = enter(core, q, job);
-    if (back) {
-        list_push_front(&l->jobs, &job->link);
-        l->credit++;
-        list_del(&l->turn);
-        list_push_front(&q->turns[l->priority], &l->turn);
-    } else {
-        list_push_back(&l->jobs, &job->link);
-    }
+    core_queue_move(core, q, job);
 }
 
-/* Takes it out of its lane, which may have no more jobs then. */
+/* Out of the queue, and of its lane, which is returned and may have no more jobs then; NULL: it stood in none. */
 static struct lane *leave(struct job *job) {
+    struct queue *q = job->queue;
     struct lane *l = job->lane;
+    job->queue = NULL;
     job->lane = NULL;
     list_del(&job->link);
-    heap_remove(&l->cheap, job);
+    if (l) {
+        heap_remove(&l->cheap, job);
+        l->count--;
+    } else {
+        q->back[job->priority]--;
+    }
+    if (q->back[job->priority] == 0 && q->lanes[job->priority] == (l && l->count == 0))
+        q->occupied &= ~(1u << job->priority);
     return l;
 }
 
 void core_queue_take(struct core *core, struct job *job) {
     struct lane *l = leave(job);
-    l->queue->served = ++core->served;
-    if (list_empty(&l->jobs)) {
+    if (!l) return;
+    core_tenant_use(core, job->request->tenant);
+    if (l->count == 0) {
         lane_end(core, l);
     } else if (--l->credit == 0) {
         list_del(&l->turn);
+        l->queue->lanes[l->priority]--;
         lane_begin(core, l);
     }
 }
 
 void core_queue_drop(struct core *core, struct job *job) {
     struct lane *l = leave(job);
-    if (list_empty(&l->jobs)) lane_end(core, l);
+    if (l && l->count == 0) lane_end(core, l);
 }
 
 unsigned core_queue_class(const struct job *job, uint64_t now, uint64_t age_us) {
@@ -211,12 +228,16 @@ bool core_queue_before(const struct job *a, const struct job *b, uint64_t now) {
     uint64_t age_us = a->service->config.age_us;
     unsigned x = core_queue_class(a, now, age_us), y = core_queue_class(b, now, age_us);
     if (x != y) return x < y;
-    if (a->request->tenant != b->request->tenant) return a->lane->queue->served < b->lane->queue->served;
+    if (a->order < 0 || b->order < 0) return a->order < b->order;
+    uint64_t used_a = a->request->tenant->used, used_b = b->request->tenant->used;
+    if (used_a != used_b) return used_a < used_b;
     if (a->service->config.shortest_first && !is_aged(a, now) && !is_aged(b, now)) return before(a, b);
     return a->order < b->order;
 }
 
 static struct job *class_next(const struct queue *q, unsigned priority, uint64_t now, uint64_t age_us) {
+    const struct list *returned = &q->returned[priority];
+    if (!list_empty(returned)) return CONTAINER_OF(returned->next, struct job, link);
     return lane_next(CONTAINER_OF(q->turns[priority].next, struct lane, turn), now, age_us);
 }
 
@@ -239,11 +260,31 @@ struct job *core_queue_next(const struct queue *q, uint64_t now, uint64_t age_us
 uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now) {
     uint64_t longest = 0;
     for (unsigned rest = q->occupied; rest; rest &= rest - 1) {
-        const struct list *turns = &q->turns[__builtin_ctz(rest)];
-        LIST_FOR (node, turns) {
+        unsigned priority = (unsigned)__builtin_ctz(rest);
+        LIST_FOR (node, &q->returned[priority]) {
+            uint64_t wait = now - CONTAINER_OF(node, struct job, link)->queued_at;
+            if (wait > longest) longest = wait;
+        }
+        LIST_FOR (node, &q->turns[priority]) {
             uint64_t wait = now - oldest(CONTAINER_OF(node, struct lane, turn))->queued_at;
             if (wait > longest) longest = wait;
         }
     }
     return longest;
+}
+
+size_t core_queue_ahead(const struct core *core, const struct queue *q, const struct tenant *t,
+                        unsigned priority) {
+    const struct lane *l = t == &core->tenants.nobody ? &q->common[priority] : lane_find(core, q, t, priority);
+    size_t own = l ? l->count : 0, others = q->lanes[priority] - (own > 0);
+    return q->back[priority] + own + (own + 1) * others; /* a turn of each other one before each of its own */
+}
+
+void core_queue_each(struct core *core, const struct queue *q, void (*visit)(struct core *core, struct job *job)) {
+    for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
+        LIST_FOR (node, &q->returned[p]) visit(core, CONTAINER_OF(node, struct job, link));
+        LIST_FOR (turn, &q->turns[p])
+            LIST_FOR (node, &CONTAINER_OF(turn, struct lane, turn)->jobs)
+                visit(core, CONTAINER_OF(node, struct job, link));
+    }
 }

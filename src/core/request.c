@@ -31,12 +31,9 @@ static int refuse(struct core *core, const struct core_request *request, const s
     return 0;
 }
 
-/* As asked for, as far as the tenant and the service allow. */
-static unsigned priority_of(const struct core_request *request, const struct service *s,
-                            const struct tenant *t) {
-    unsigned p = request->priority < CORE_PRIORITIES ? request->priority : CORE_PRIORITIES - 1;
-    if (p < t->config.best_priority) p = t->config.best_priority;
-    if (p < s->config.best_priority) p = s->config.best_priority;
+/* As asked for, as far as the tenant allows. */
+static unsigned priority_of(const struct core_request *request, const struct tenant *t) {
+    unsigned p = request->priority < t->config.best_priority ? t->config.best_priority : request->priority;
     return p < CORE_PRIORITIES ? p : CORE_PRIORITIES - 1;
 }
 
@@ -67,8 +64,9 @@ static int submit(struct core *core, const struct core_request *request, struct 
     int err = refuse(core, request, s, t, ret_why);
     if (err != 0) return err;
     struct place place;
-    unsigned priority = priority_of(request, s, t);
-    struct demand demand = {request->message, request->bytes, priority, request->deadline};
+    unsigned priority = priority_of(request, t);
+    struct demand demand = {request->message, t, request->bytes, core_service_priority(s, priority),
+                            request->deadline};
     err = core_limits_admit(core, s, &demand, &place, ret_why);
     if (err != 0) return err;
     struct request *r = core_request_new(core, request, priority, t);
@@ -187,24 +185,27 @@ void core_cancel(struct core *core, uint64_t now, uint64_t request, enum core_ca
 /* ---- time ---- */
 
 /* The next time at which something is to happen to the request. */
-static uint64_t due(const struct request *r, uint64_t now) {
+static uint64_t due(const struct request *r) {
     uint64_t due = r->deadline && !r->parent ? r->deadline : UINT64_MAX; /* a part ends with its parent */
     const struct job *job = r->job;
     if (!job || job->state != CORE_QUEUED) return due;
     const struct core_service_config *c = &job->service->config;
     uint64_t queue_time = core_time_add(job->queued_at, c->queue_time_us);
-    uint64_t shed = core_time_add(job->queued_at, c->shed_wait_us);
-    uint64_t prefer = core_time_add(job->queued_at, c->prefer_us);
+    uint64_t shed = core_limits_shed_at(job), settle = core_pool_settle_at(job);
     if (c->queue_time_us && queue_time < due) due = queue_time;
-    if (c->shed_wait_us && shed > now && shed < due) due = shed; /* later it is looked at when its turn comes */
-    if (job->place.later && prefer < due) due = prefer;
+    if (shed < due) due = shed;
+    if (settle < due) due = settle;
     return due;
+}
+
+void core_request_hurry(struct core *core, struct job *job) {
+    core_request_arm(core, job->request);
 }
 
 /* A job on a worker keeps the timer of its queue time, which then finds nothing to do: cheaper than taking it
    out each time. */
 void core_request_arm(struct core *core, struct request *r) {
-    uint64_t when = due(r, core->now);
+    uint64_t when = due(r);
     if (when == UINT64_MAX) return;
     uint64_t ms = core_ms_after(when);
     if (!wheel_pending(&r->timer) || r->timer.when > ms) wheel_add(&core->wheel, &r->timer, ms);
@@ -231,11 +232,9 @@ void core_request_shed(struct core *core, struct request *r) {
 
 /* Nobody whom it prefers had time: from now on it may go to others too. */
 static void settle_for_any(struct core *core, struct job *job) {
-    struct pool *p = job->place.later;
     core_queue_drop(core, job);
-    core_pool_leave(job->place);
-    job->place = (struct place){.pool = p};
-    core_pool_enter(job->place);
+    core_pool_settle(job);
+    struct pool *p = job->place.pool;
     core_queue_move(core, &p->queue, job);
     core_request_arm(core, job->request);
     core_dispatch_pool(core, p);
@@ -261,9 +260,9 @@ void core_request_timer(struct core *core, struct request *r) {
     } else if (queued && c->queue_time_us && core_time_add(queued->queued_at, c->queue_time_us) <= now) {
         core->stats.rejected_queue_time++;
         refuse_queued(core, r, 0, NULL);
-    } else if (queued && core_limits_shed(core, queued)) {
+    } else if (queued && core_limits_shed_at(queued) <= now) {
         core_request_shed(core, r);
-    } else if (queued && queued->place.later && core_time_add(queued->queued_at, c->prefer_us) <= now) {
+    } else if (queued && core_pool_settle_at(queued) <= now) {
         settle_for_any(core, r->job);
     } else {
         core_request_arm(core, r);

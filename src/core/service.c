@@ -128,15 +128,17 @@ void core_service_put(struct core *core, struct job *job, bool back) {
     job->state = CORE_QUEUED;
     job->sent_at = 0;
     count(core, job->service, job);
+    if (back && core_pool_settle_at(job) <= core->now) {
+        core_pool_settle(job);
+        core_dispatch_later(core, job->place.pool); /* the caller knows of the other one only */
+    }
+    if (!job->key) core_queue_put(core, &job->place.pool->queue, job, back);
     core_request_arm(core, job->request);
-    if (job->key)
-        core_keyed_put(core, job, back);
-    else
-        core_queue_put(core, &job->place.pool->queue, job, back);
+    if (job->key) core_keyed_put(core, job, back);
 }
 
 void core_service_take(struct core *core, struct job *job, bool turn) {
-    if (!job->lane) /* behind its key's head, or parked */
+    if (!job->queue) /* behind its key's head, or parked */
         list_del(&job->link);
     else if (turn)
         core_queue_take(core, job);

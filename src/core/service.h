@@ -33,6 +33,11 @@ int core_service_get(struct core *core, struct slice name, const struct core_ser
                      struct service **ret);
 void core_services_free(struct core *core);
 
+/* A class, as far as the service allows. */
+static inline unsigned core_service_priority(const struct service *s, unsigned priority) {
+    unsigned best = s->config.best_priority < CORE_PRIORITIES ? s->config.best_priority : CORE_PRIORITIES - 1;
+    return priority < best ? best : priority;
+}
 /* Puts a job into the queue of its place; back: it has been at a worker. One that has a key is handed out at once, if
    it can be; for others see core_dispatch_pool. */
 void core_service_put(struct core *core, struct job *job, bool back);
@@ -44,6 +49,8 @@ uint64_t core_service_oldest_wait(const struct service *s, uint64_t now);
 /* Hands out queued jobs of the pool while it has ready workers; when called from within a core_dispatch_..., after
    that. */
 void core_dispatch_pool(struct core *core, struct pool *p);
+/* The same, at the end of the next core_dispatch_... of any kind. */
+void core_dispatch_later(struct core *core, struct pool *p);
 /* The same for all pools of the service. */
 void core_dispatch_service(struct core *core, struct service *s);
 /* Fills the worker's free slots from its pools, and puts it where it belongs in their ready lists: to be

@@ -5,8 +5,20 @@
 #include "weir/weir.h"
 #include <stdlib.h>
 
-enum { FIRST_BUCKETS = 16, NAME_MOST = 255 };
+enum { FIRST_BUCKETS = 16, NAME_MOST = 255, FORGOTTEN_AT_ONCE = 4, BURST_MOST = 1000000, USED_PER_JOB = 1 << 20 };
 #define HOUR_NS (UINT64_C(3600) * 1000000000)
+
+/* ---- rates ----
+   The generic cell rate algorithm (ITU-T I.371, virtual scheduling): a bucket that gets `rate` tokens an hour
+   and holds `burst` of them is one time, that at which it will be full. */
+
+static uint64_t token_ns(const struct core_tenant_config *c) {
+    return HOUR_NS / c->rate_per_h;
+}
+
+static uint64_t burst_of(const struct core_tenant_config *c) {
+    return c->burst == 0 ? 1 : c->burst < BURST_MOST ? c->burst : BURST_MOST;
+}
 
 /* ---- the table ---- */
 
@@ -76,14 +88,19 @@ static void drop(struct tenants *all, struct tenant *t) {
     free(t);
 }
 
-/* Forgets those whose bucket is full again: two for each new one, so that they cannot pile up; and for want of
-   room the one that was here longest ago. */
+static bool is_full(const struct core *core, const struct tenant *t) {
+    return t->full_at_ns <= core->now * 1000;
+}
+
+/* Forgets those whose bucket is full again: looks at a few for each new one, so that they cannot pile up. */
 static void make_room(struct core *core) {
     struct tenants *all = &core->tenants;
-    for (int i = 0; i < 2 && !list_empty(&all->idle); i++) {
-        struct tenant *t = CONTAINER_OF(all->idle.next, struct tenant, idle);
-        if (t->full_at_ns > core->now * 1000 && all->count < core->config.max_tenants) return;
-        drop(all, t);
+    for (int i = 0; i < FORGOTTEN_AT_ONCE && !list_empty(&all->idle); i++) {
+        struct tenant *t = CONTAINER_OF(list_pop_front(&all->idle), struct tenant, idle);
+        if (is_full(core, t))
+            drop(all, t);
+        else
+            list_push_back(&all->idle, &t->idle);
     }
 }
 
@@ -100,17 +117,22 @@ static struct tenant *get(struct core *core, struct slice name) {
 
 struct tenant *core_tenant_enter(struct core *core, struct slice name) {
     struct tenant *t = get(core, name);
-    t->requests++;
+    if (t->requests++ == 0 && t->used < core->used) t->used = core->used;
     list_del(&t->idle);
     return t;
 }
 
 void core_tenant_leave(struct core *core, struct tenant *t) {
     if (--t->requests > 0 || t->configured) return;
-    if (t->full_at_ns > core->now * 1000)
-        list_push_back(&core->tenants.idle, &t->idle);
-    else
+    if (is_full(core, t))
         drop(&core->tenants, t);
+    else
+        list_push_back(&core->tenants.idle, &t->idle);
+}
+
+void core_tenant_use(struct core *core, struct tenant *t) {
+    if (core->used < t->used) core->used = t->used;
+    t->used += USED_PER_JOB / t->config.weight;
 }
 
 void core_tenant_defaults(struct core_tenant_config *c) {
@@ -130,21 +152,15 @@ int core_tenant_define(struct core *core, struct slice name, const struct core_t
     list_del(&t->idle);
     t->configured = true;
     t->config = *config;
+    uint64_t latest = core->now * 1000 + (config->rate_per_h ? burst_of(config) * token_ns(config) : 0);
+    if (t->full_at_ns > latest) t->full_at_ns = latest; /* a higher rate holds at once */
     return 0;
-}
-
-/* ---- rates ----
-   The generic cell rate algorithm (ITU-T I.371, virtual scheduling): a bucket that gets `rate` tokens an hour
-   and holds `burst` of them is one time, that at which it will be full. */
-
-static uint64_t token_ns(const struct core_tenant_config *c) {
-    return HOUR_NS / c->rate_per_h;
 }
 
 uint64_t core_tenant_wait(const struct tenant *t, uint64_t now) {
     const struct core_tenant_config *c = &t->config;
     if (c->rate_per_h == 0) return 0;
-    uint64_t burst = c->burst ? c->burst : 1, slack = (burst - 1) * token_ns(c);
+    uint64_t slack = (burst_of(c) - 1) * token_ns(c);
     uint64_t full = t->full_at_ns > now * 1000 ? t->full_at_ns - now * 1000 : 0;
     return full > slack ? (full - slack + 999) / 1000 : 0;
 }
@@ -158,10 +174,12 @@ bool core_tenant_next(const struct core *core, struct core_tenant_cursor *cursor
     MAGIC_CHECK(core, CORE_MAGIC);
     const struct tenants *all = &core->tenants;
     const struct tenant *t = cursor->begun ? cursor->next : &all->nobody;
-    if (!cursor->begun) cursor->next = NULL;
     cursor->begun = true;
-    while (!t && cursor->bucket < all->size) t = all->buckets[cursor->bucket++];
-    if (!t) return false;
+    for (;; t = t->next) { /* those that are about to be forgotten are passed over */
+        while (!t && cursor->bucket < all->size) t = all->buckets[cursor->bucket++];
+        if (!t) return false;
+        if (t->configured || t->requests > 0 || !is_full(core, t)) break;
+    }
     cursor->next = t == &all->nobody ? NULL : t->next;
     *ret = (struct core_tenant_view){.name = t->name,
                                      .requests = t->requests,

@@ -18,6 +18,10 @@ struct tenant {
     uint64_t requests; /* that are alive */
     uint64_t full_at_ns; /* when its token bucket will be full again */
     uint64_t submitted, dispatched, rejected_rate;
+    /* What it has had, over its weight, in jobs that were taken from queues; one that comes after a pause begins where
+       the others are (start-time fair queueing, Goyal, Vin and Cheng 1996). Decides between queues of one service;
+       within a queue tenants take turns. */
+    uint64_t used;
     uint64_t hash;
     struct slice name;
     char text[];
@@ -41,6 +45,8 @@ static inline struct tenant *core_tenant_share(struct tenant *t) {
 }
 /* A request of the tenant is over. */
 void core_tenant_leave(struct core *core, struct tenant *t);
+/* A job of its was taken from a queue. */
+void core_tenant_use(struct core *core, struct tenant *t);
 /* Microseconds until its bucket has a token; 0: now. */
 uint64_t core_tenant_wait(const struct tenant *t, uint64_t now);
 /* Takes a token. */

@@ -81,16 +81,16 @@ int core_worker_labels(struct core *core, uint64_t now, uint64_t worker, struct 
     core_enter(core, now);
     struct worker *w = core_worker_at(core, worker);
     if (!w) return WEIR_EINVAL;
-    if (slice_eq(w->labels, labels)) return 0;
+    if (slice_eq(w->labels, labels) && !w->unjoined) return 0;
     char *copy = malloc(labels.n + 1);
-    if (!copy) return WEIR_ENOMEM;
-    if (labels.n) memcpy(copy, labels.p, labels.n);
+    if (copy && labels.n) memcpy(copy, labels.p, labels.n);
     free(w->own_labels);
     w->own_labels = copy;
-    w->labels = (struct slice){copy, labels.n};
-    int err = core_pools_relabel(w);
+    w->labels = (struct slice){copy, copy ? labels.n : 0}; /* without memory: none, rather than wrong ones */
+    int err = core_pools_relabel(core, w);
+    if (!copy) w->unjoined = true;
     core_dispatch_worker(core, w);
-    return err;
+    return w->unjoined ? WEIR_ENOMEM : err;
 }
 
 /* Brings the sums of slots up to date; a draining worker's do not count. */
@@ -135,6 +135,7 @@ static void drain(struct core *core, struct worker *w) {
     core_worker_place(w);
     struct keyed *k;
     for (unsigned at = 0; (k = next_keyed(w, &at));) core_keyed_leave(core, k, w);
+    core_pools_leave(core, w);
 }
 
 void core_worker_drain(struct core *core, uint64_t now, uint64_t worker) {

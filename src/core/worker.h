@@ -29,6 +29,7 @@ struct worker {
     char *text; /* what the slices are of */
     struct slice name, address, transport, labels;
     char *own_labels; /* that it has taken on since; NULL: none */
+    bool unjoined;    /* memory lacked for what its labels let it join */
 };
 
 /* The offer of a service as such, not of a pool with needs. */

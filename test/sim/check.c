@@ -27,19 +27,24 @@ static uint64_t class_of(const struct model *m, const struct mrequest *r) {
 /* Which of two of one lane goes first when the cheapest does? */
 static bool cheaper(const struct mrequest *a, const struct mrequest *b) {
     uint64_t x = a->cost ? a->cost : UINT64_MAX, y = b->cost ? b->cost : UINT64_MAX;
-    if (a->position < 0 || b->position < 0 || x == y) return a->position < b->position;
-    return x < y;
+    return x == y ? a->position < b->position : x < y;
 }
 
-/* Those who wait in one pool, by class and tenant: who is next in each lane. False: not known. */
+/* Those who wait in one pool, by class and tenant: who is next in each lane; and by class who came back last. False:
+   not known. */
 static bool find_heads(struct model *m, const struct mrequest *r,
-                       const struct mrequest *heads[CORE_PRIORITIES][TENANTS]) {
+                       const struct mrequest *heads[CORE_PRIORITIES][TENANTS],
+                       const struct mrequest *back[CORE_PRIORITIES]) {
     const struct core_service_config *c = &m->services[r->service].config;
     const struct mrequest *first[CORE_PRIORITIES][TENANTS] = {0};
     FOR_REQUESTS(m, q) {
         if (q->key || q->place != WAITING || q->service != r->service || model_pool(q) != model_pool(r))
             continue;
         if (q->unordered) return false;
+        if (q->position < 0) {
+            if (!back[q->priority] || q->position < back[q->priority]->position) back[q->priority] = q;
+            continue;
+        }
         const struct mrequest **f = &first[q->priority][q->tenant], **h = &heads[q->priority][q->tenant];
         if (!*f || q->position < (*f)->position) *f = q;
         if (!*h || (c->shortest_first ? cheaper(q, *h) : q->position < (*h)->position)) *h = q;
@@ -64,30 +69,36 @@ static void check_key(struct model *m, const struct mrequest *r) {
     }
 }
 
-/* Nobody of its pool had the right to go first: in its lane, and in each other class at least one lane's. */
+/* h had the right to go before r. */
+static bool was_before(const struct model *m, const struct mrequest *h, const struct mrequest *r) {
+    uint64_t a = class_of(m, h), b = class_of(m, r);
+    return a < b || (a == b && h->queued_at < r->queued_at);
+}
+
+/* Nobody of its pool had the right to go first: in its class what came back, or in its lane; and in each other class
+   what came back, or else at least one lane's. */
 static void check_turn(struct model *m, const struct mrequest *r) {
-    const struct mrequest *heads[CORE_PRIORITIES][TENANTS] = {0};
-    if (!find_heads(m, r, heads)) return;
-    if (heads[r->priority][r->tenant] != r) {
-        model_violated(m, ORDER, "request %llu was not the first of its lane", NUMBER(r->id));
+    const struct mrequest *heads[CORE_PRIORITIES][TENANTS] = {0}, *back[CORE_PRIORITIES] = {0};
+    if (!find_heads(m, r, heads, back)) return;
+    const struct mrequest *first = back[r->priority] ? back[r->priority] : heads[r->priority][r->tenant];
+    if (first != r) {
+        model_violated(m, ORDER, "request %llu was not the first of its class or lane", NUMBER(r->id));
         return;
     }
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
         const struct mrequest *waited = NULL;
         bool fine = p == r->priority;
-        for (int t = 0; t < TENANTS; t++) {
-            const struct mrequest *h = heads[p][t];
-            if (!h) continue;
-            uint64_t a = class_of(m, h), b = class_of(m, r);
-            if (a < b || (a == b && h->queued_at < r->queued_at))
-                waited = h;
+        for (int t = 0; t < TENANTS && !back[p]; t++) {
+            if (heads[p][t] && was_before(m, heads[p][t], r))
+                waited = heads[p][t];
             else
-                fine = true;
+                fine |= heads[p][t] != NULL;
         }
+        if (back[p] && was_before(m, back[p], r)) waited = back[p];
         if (waited && !fine)
             model_violated(m, ORDER, "request %llu had to wait for %llu", NUMBER(waited->id), NUMBER(r->id));
     }
-    share_served(m, r);
+    if (r->position > 0) share_served(m, r);
 }
 
 static void check_worker_choice(struct model *m, const struct mrequest *r, const struct mworker *chosen) {
@@ -130,6 +141,7 @@ static void on_send(struct model *m, const struct core_action *a) {
     check_job_id(m, a);
     settle_late(m, r, w);
     const struct mservice *s = &m->services[r->service];
+    if (r->wish && model_batched(m)) r->wish_unknown = true;
     if (!model_eligible(w, r) && !m->relabelled)
         model_violated(m, CONTRACT, "worker %llu cannot or should not run what %s needs", NUMBER(w->id), s->name);
     if (!model_batched(m)) {
@@ -315,6 +327,7 @@ static void check_requests(struct model *m, struct sums *sums) {
         r->may_lack_memory = r->maybe_overdue = r->maybe_shed = false;
         if (r->place != WAITING) continue;
         if (r->key) check_keyed(m, r);
+        if (r->wish) model_look_for_wished(m, r);
         if (model_batched(m)) r->unordered = r->wish_unknown = true;
         sums->services[r->service].queued++;
         sums->services[r->service].bytes += r->bytes;

@@ -88,9 +88,9 @@ bool model_may_shed(const struct model *m, const struct mrequest *r, bool certai
     const struct mservice *s = &m->services[r->service];
     const struct core_service_config *c = &s->config;
     if (r->maybe_shed && !certain) return true;
-    if (!c->shed_wait_us || m->now - r->queued_at <= c->shed_wait_us) return false;
+    if (!c->shed_wait_us || m->now - r->queued_at < c->shed_wait_us) return false;
     const struct mbusy *b = &s->busy[model_pool(r)];
-    return b->unsure || r->key || r->wish_unknown ? !certain : m->now - b->since > c->shed_after_us;
+    return b->unsure || r->key || r->wish_unknown ? !certain : m->now - b->since >= c->shed_after_us;
 }
 
 static struct mworker *worker_of(struct model *m, uint64_t id) {
@@ -196,30 +196,47 @@ static void join_lane(struct model *m, struct mrequest *r, bool head) {
         if (model_pool(q) != model_pool(r)) continue;
         busy = true;
         surely_busy |= !model_may_shed(m, q, false);
-        first &= q->priority != r->priority || q->tenant != r->tenant;
+        first &= q->priority != r->priority || q->tenant != r->tenant || q->position < 0;
     }
     struct mbusy *b = &m->services[r->service].busy[model_pool(r)];
     if (!busy) *b = (struct mbusy){.since = m->now};
     b->unsure |= model_batched(m) || busy != surely_busy;
     if (model_batched(m) || m->lacking)
         m->share_epoch++;
-    else if (first || head)
-        share_begin(m, r, head);
+    else if (first && !head)
+        share_begin(m, r);
+}
+
+/* Those whom it wishes for are not there (any more): the core will notice, or has. */
+void model_look_for_wished(struct model *m, struct mrequest *r) {
+    FOR_WORKERS(m, w) {
+        if (may_run(w, r->service, r->need) && fulfils(w, r->wish) && w->slots > 0 && !w->draining) return;
+    }
+    r->wish_unknown = r->unordered = true;
+    m->share_epoch++;
 }
 
 static void wait_again(struct model *m, struct mrequest *r, bool head) {
     r->place = WAITING;
     r->position = head ? --m->first_position : ++m->last_position;
-    r->unordered = m->lacking; /* without memory it may stand among others */
+    r->unordered = m->lacking || r->wish_unknown; /* it may stand among others */
     r->returned = head;
     r->returned_at = head ? m->now : 0;
     r->lease = NULL;
+    if (head && r->wish && r->queued_at + m->services[r->service].config.prefer_us <= m->now) {
+        r->wish = 0; /* it has waited for them long enough */
+        r->wish_unknown = false;
+    }
+    if (head && r->wish) model_look_for_wished(m, r);
     join_lane(m, r, head);
 }
+
+static bool is_full(struct model *m, unsigned service, size_t bytes, bool surely);
 
 /* Its service has rules for workers: what they say of it, when it is queued there for the first time. */
 static void set_wishes(struct model *m, struct mrequest *r, unsigned need, unsigned wish, unsigned key) {
     const struct core_service_config *c = &m->services[r->service].config;
+    r->priority = r->asked < c->best_priority ? c->best_priority : r->asked;
     r->key = c->key.n ? key : 0;
     r->need = r->wish = r->wish_unknown = 0;
     if (r->key) return;
@@ -233,7 +250,7 @@ static void set_wishes(struct model *m, struct mrequest *r, unsigned need, unsig
         free |= model_has_room(w);
     }
     r->wish = anybody && (c->prefer_us || free || model_batched(m)) ? wish : 0;
-    r->wish_unknown = r->wish && (m->lacking || model_batched(m));
+    r->wish_unknown = r->wish && (m->lacking || model_batched(m) || is_full(m, r->service, r->bytes, false));
 }
 
 static bool settles(const struct model *m, const struct mrequest *r) {
@@ -374,8 +391,7 @@ static void compare_full(struct model *m, int err, unsigned service, unsigned ne
     if (model_batched(m)) return;
     bool room = room_for(m, service, m->services[service].config.require.n ? need : 0);
     const struct core_service_config *c = &m->services[service].config;
-    bool wishes = c->prefer.n || c->key.n; /* a free slot that it does not wish for does not count */
-    if (err == WEIR_EFULL && room && !wishes) model_violated(m, BOUNDS, "refused as full, with a free slot");
+    if (err == WEIR_EFULL && room && !c->key.n) model_violated(m, BOUNDS, "refused as full, with a free slot");
     if (err == 0 && full && !room && !c->key.n) /* a ring may have just let some go */
         model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
 }
@@ -394,11 +410,9 @@ static uint64_t bucket_wait(const struct mtenant *t, uint64_t now) {
 
 static const char *const tenant_names[TENANTS] = {"", "one", "two", "three"};
 
-static unsigned allowed_priority(const struct model *m, const struct marrival *a, int s) {
-    unsigned p = a->priority, tenant = m->tenants[a->tenant].config.best_priority;
-    unsigned service = m->services[s].config.best_priority;
-    p = p < tenant ? tenant : p;
-    return p < service ? service : p;
+static unsigned asked_priority(const struct model *m, const struct marrival *a) {
+    unsigned tenant = m->tenants[a->tenant].config.best_priority;
+    return a->priority < tenant ? tenant : a->priority;
 }
 
 static void compare_submit(struct model *m, const struct marrival *a, int s, int err) {
@@ -459,7 +473,7 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
                            .service = (unsigned)s,
                            .tenant = a->tenant,
                            .cost = a->cost,
-                           .priority = allowed_priority(m, a, s),
+                           .asked = asked_priority(m, a),
                            .deadline = a->deadline,
                            .queued_at = m->now,
                            .bytes = a->bytes,
@@ -506,7 +520,10 @@ void model_tenant(struct model *m, unsigned tenant, const struct core_tenant_con
     int err = core_tenant_define(m->core, slice_of(tenant_names[tenant]), config);
     if (err == WEIR_ENOMEM && m->lacking) return;
     if (err != 0) model_violated(m, CONTRACT, "tenant said %s", model_error(err));
-    m->tenants[tenant].config = *config;
+    struct mtenant *t = &m->tenants[tenant];
+    t->config = *config;
+    uint64_t latest = m->now * 1000 + (config->rate_per_h ? config->burst * token_ns(t) : 0);
+    if (t->full_at > latest) t->full_at = latest; /* a higher rate holds at once */
     m->share_epoch++;
 }
 
@@ -612,8 +629,8 @@ static void lose(struct model *m, struct mlease *l) {
         model_request_end(r, m);
     } else if ((r->idempotent || c->retry_always) && r->attempts < c->attempts && r->replayable) {
         m->want.retried++;
-        wait_again(m, r, true);
         r->queued_at = m->now;
+        wait_again(m, r, true);
         r->may_lack_memory = m->lacking;
     } else {
         model_expect_fail(m, r, WEIR_EWORKERGONE, 0);
@@ -621,6 +638,7 @@ static void lose(struct model *m, struct mlease *l) {
 }
 
 static void forget_worker(struct model *m, struct mworker *w) {
+    w->draining = true;
     m->gone_since = true;
     for (;;) {
         struct mlease *newest = NULL;
@@ -770,6 +788,7 @@ void model_scatter(struct model *m, uint64_t now, uint64_t worker, uint64_t job,
     root->scattered += count;
     m->want.scattered++;
     r->place = GATHERING;
+    r->parts_left = count;
     r->has_gatherer = true;
 }
 
@@ -799,6 +818,10 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
         if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late part said %s", model_error(err));
         return;
     }
+    if (parent->parts_left == 0) {
+        if (err != WEIR_EPARTS) model_violated(m, LIMITS, "one part too many said %s", model_error(err));
+        return;
+    }
     compare_forward(m, parent, s, f, err);
     if (err != 0) {
         m->want.rejected_hops += err == WEIR_EHOPS;
@@ -811,7 +834,7 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
                            .service = (unsigned)s,
                            .tenant = parent->tenant,
                            .cost = f->cost ? f->cost : parent->cost,
-                           .priority = parent->priority,
+                           .asked = parent->asked,
                            .deadline = parent->deadline,
                            .hop = parent->hop + 1,
                            .queued_at = m->now,
@@ -825,6 +848,7 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
     m->live++;
     m->want.submitted++;
     m->want.parts++;
+    parent->parts_left--;
     m->arrival = r;
 }
 

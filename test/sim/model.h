@@ -62,7 +62,7 @@ struct mrequest {
     struct requester requester; /* first */
     enum place place;
     uint64_t id;
-    unsigned service, priority, hop, attempts, tenant;
+    unsigned service, priority, asked, hop, attempts, tenant; /* asked: before the service had a say */
     uint64_t deadline, queued_at, returned_at, cost;
     unsigned key;        /* 0: its service is not keyed */
     unsigned need, wish; /* labels: must have, and waits for; 0: none (any more) */
@@ -77,6 +77,7 @@ struct mrequest {
     struct mrequest *parent;   /* of a part */
     struct gatherer gatherer;  /* only its address counts */
     bool has_gatherer;         /* GATHERING, or it was when it failed */
+    unsigned parts_left;       /* of one that gathers */
     unsigned scattered;        /* of one that is no part: all the parts that it has been scattered into */
     int error; /* of the FAIL due */
     unsigned status;
@@ -124,7 +125,6 @@ struct mtenant {
 /* What the tenants that wait in one class of one pool have had since they began to wait there together. */
 struct mshare {
     uint64_t epoch, served[TENANTS], since[TENANTS][TENANTS];
-    unsigned refunds[TENANTS]; /* jobs that came back to the front since the tenant began to wait */
 };
 
 /* A job that is over, for late messages. */
@@ -230,6 +230,7 @@ bool model_overdue(const struct model *m, const struct mrequest *r);
 static inline unsigned model_pool(const struct mrequest *r) {
     return r->need ? r->need * (LABELS + 1) + r->wish : r->wish * (LABELS + 1);
 }
+void model_look_for_wished(struct model *m, struct mrequest *r);
 /* May this worker run it, now? */
 bool model_eligible(const struct mworker *w, const struct mrequest *r);
 /* The core may refuse it as the service is overloaded; certain: it must not give it to a worker. */
@@ -238,8 +239,8 @@ void model_lease_end(struct model *m, struct mlease *l);
 void model_request_end(struct mrequest *r, struct model *m);
 void model_expect_fail(struct model *m, struct mrequest *r, int error, unsigned status);
 
-/* share.c: the tenant's first request begins to wait in its pool's class; or (back) one comes back out of turn. */
-void share_begin(struct model *m, const struct mrequest *r, bool back);
+/* share.c: the tenant's first request begins to wait in its pool's class. */
+void share_begin(struct model *m, const struct mrequest *r);
 /* It was handed out, while these others waited. */
 void share_served(struct model *m, const struct mrequest *r);
 

@@ -16,9 +16,8 @@ static bool same_lane(const struct mrequest *a, const struct mrequest *b) {
            a->priority == b->priority;
 }
 
-void share_begin(struct model *m, const struct mrequest *r, bool back) {
+void share_begin(struct model *m, const struct mrequest *r) {
     struct mshare *s = share_of(m, r);
-    s->refunds[r->tenant] = back ? s->refunds[r->tenant] + 1 : 0;
     for (unsigned t = 0; t < TENANTS; t++) {
         s->since[r->tenant][t] = s->served[r->tenant];
         s->since[t][r->tenant] = s->served[t];
@@ -31,7 +30,7 @@ void share_served(struct model *m, const struct mrequest *r) {
     FOR_REQUESTS(m, q) {
         if (q == r || !same_lane(q, r)) continue;
         if (q->unordered) return;
-        waits[q->tenant] = true;
+        waits[q->tenant] |= q->position > 0; /* what came back has had its turn */
     }
     unsigned t = r->tenant;
     s->served[t]++;
@@ -39,8 +38,7 @@ void share_served(struct model *m, const struct mrequest *r) {
         if (u == t || !waits[u]) continue;
         double had = (double)(s->served[t] - s->since[t][u]) / m->tenants[t].config.weight;
         double other = (double)(s->served[u] - s->since[u][t]) / m->tenants[u].config.weight;
-        unsigned refunds = s->refunds[t] + s->refunds[u];
-        double most = 1.0001 + refunds + (refunds > 0);
+        double most = 1.0001;
         if (had - other > most || other - had > most)
             model_violated(m, FAIR, "tenant %u has had %.2f turns in a class of %s while tenant %u had %.2f", t,
                            had, m->services[r->service].name, u, other);

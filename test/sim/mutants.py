@@ -1,0 +1,531 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Does the simulator see what it says it sees? Breaks src/core on purpose, in one place at a time, and runs the
+simulator until it objects.
+
+    test/sim/mutants.py [--list] [--only NAME]...
+
+A mutant is one replacement in one file, and says which invariants may object to it (as sim prints them). It must
+compile, and its old text must be in the file exactly once, so the list cannot rot in silence. First the unchanged
+core passes all the seeds. Exit status 0: each mutant was caught by an invariant that it names, and what stands in
+SURVIVORS with a reason still survives. A hang counts as caught.
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COPIED = ["src/base/*.[ch]", "src/core/*.[ch]", "src/wire/*.h", "include/weir/*.h", "test/sim/*.[ch]", "test/lib/*.[ch]"]
+COMPILED = ["src/base/*.c", "src/core/*.c", "test/sim/*.c", "test/lib/fault.c"]
+GCC = ["gcc", "-std=c17", "-D_GNU_SOURCE", '-DWEIR_VERSION="mutant"', "-O1", "-g", "-Iinclude", "-Isrc", "-Itest"]
+LINK = ["-lm", "-pthread"] + [f"-Wl,--wrap={f}" for f in ("malloc", "calloc", "realloc", "free", "strdup", "strndup")]
+AT_ONCE = 2
+SEEDS = range(1, 9)
+STEPS = 60000
+SEED_SECONDS = 30  # the unchanged core needs less than one
+
+# What sim prints after "invariant"; it must say it still.
+ONE_END = "1 (one end for each request)"
+RUN_ONCE = "2 (no job runs twice)"
+IDLE = "3 (work conserving)"
+FAIR = "4 (fair shares)"
+KEYED = "5 (keys in order, at one worker)"
+GROWS = "6 (nothing grows)"
+LIMITS = "7 (limits)"
+BOUNDS = "8 (queue bounds)"
+CONTRACT = "(the contract of core.h)"
+IN_TIME = "(deadlines and queue times)"
+ORDER = "(order)"
+INVARIANTS = {ONE_END, RUN_ONCE, IDLE, FAIR, KEYED, GROWS, LIMITS, BOUNDS, CONTRACT, IN_TIME, ORDER}
+CRASH = "crash/assert"
+HANG = "hang"
+
+
+class Mutant(NamedTuple):
+    name: str
+    breaks: str
+    file: str  # under src/core
+    old: str
+    new: str
+    expected: tuple  # any of these
+
+
+class Survivor(NamedTuple):
+    mutant: Mutant
+    reason: str
+    unit_test: str  # that catches it; "": none
+
+
+def mutant(name, breaks, file, old, new, *expected):
+    return Mutant(name, breaks, file, old, new, expected)
+
+
+def survivor(name, breaks, file, old, new, reason, unit_test):
+    return Survivor(Mutant(name, breaks, file, old, new, ()), reason, unit_test)
+
+
+MUTANTS = [
+    # ---- a free slot and a queued job that do not meet ----
+    mutant("wake-slot", "a slot that becomes free is not looked at", "job.c",
+           "    core_dispatch_pool(core, p);\n    core_dispatch_worker(core, w);\n}",
+           "    core_dispatch_pool(core, p);\n    (void)w;\n}", IDLE),
+    mutant("wake-submit", "what is submitted is not handed out at once", "request.c",
+           "    core_dispatch_pool(core, place.pool);\n", "", IDLE),
+    mutant("wake-forward", "what is forwarded is not handed out at once", "graph.c",
+           "    core_dispatch_pool(core, job->place.pool);\n", "", IDLE),
+    mutant("wake-part", "a part is not handed out at once", "gather.c",
+           "    core_dispatch_pool(core, r->job->place.pool);\n", "", IDLE),
+    mutant("wake-offer", "a worker that offers one more service gets none of what waits for it", "worker.c",
+           "core_keyed_changed(core, s->keyed, w);\n    core_dispatch_worker(core, w);\n    return 0;",
+           "core_keyed_changed(core, s->keyed, w);\n    return 0;", IDLE),
+    mutant("wake-slots", "a worker with more slots gets no more", "worker.c",
+           "core_keyed_changed(core, k, w);\n    core_dispatch_worker(core, w);\n}",
+           "core_keyed_changed(core, k, w);\n    core_worker_place(w);\n}", IDLE),
+    mutant("wake-relabel", "a worker with new labels gets none of what waits for them", "worker.c",
+           "    int err = core_pools_relabel(w);\n    core_dispatch_worker(core, w);\n",
+           "    int err = core_pools_relabel(w);\n", IDLE),
+    mutant("wake-gate", "a worker whose gate opens gets nothing", "core.c",
+           "        core_worker_ungate(w);\n        core_dispatch_worker(core, w);\n",
+           "        core_worker_ungate(w);\n        core_worker_place(w);\n", IDLE),
+    mutant("wake-gone", "what comes back from a worker that is gone is given to nobody", "worker.c",
+           "        core_dispatch_service(core, w->offers[i]->pool->service);\n", "", IDLE),
+    mutant("wake-pools", "what comes back is looked at only where no labels are needed", "dispatch.c",
+           "    LIST_FOR (node, &s->pools) core_dispatch_pool(core, CONTAINER_OF(node, struct pool, link));\n", "",
+           IDLE),
+    mutant("wake-undone", "a job is cancelled before its worker has heard of it: the slot stays empty", "request.c",
+           "        core_job_free(core, job);\n        core_dispatch_worker(core, w);\n",
+           "        core_job_free(core, job);\n        (void)w;\n", IDLE),
+    mutant("wake-settled", "who goes to any worker at last is not handed out", "request.c",
+           "    core_request_arm(core, job->request);\n    core_dispatch_pool(core, p);\n",
+           "    core_request_arm(core, job->request);\n", IDLE),
+    mutant("wake-owed", "pools that are owed a look are forgotten", "dispatch.c",
+           "fill_pool(core, CONTAINER_OF(owed, struct pool, owed));", "(void)owed;", IDLE),
+    mutant("wake-ready", "a pool with a need gets no workers when it is made", "pool.c",
+           "        if (!core_labels_fulfil(w->labels, need) || join_new(p, w) == 0) continue;\n",
+           "        if (w) continue;\n", IDLE),
+
+    # ---- jobs that run twice ----
+    mutant("twice-queued", "a job that is handed out stays in its queue", "dispatch.c",
+           "    core_service_take(core, job, true);\n", "    job->lane = job->lane;\n",
+           RUN_ONCE, CONTRACT, CRASH, HANG),
+    mutant("twice-slot", "one job more than the worker has slots", "worker.h",
+           "return w->running < w->slots &&", "return w->running <= w->slots && w->slots &&", CONTRACT),
+    mutant("twice-id-lost", "a job that runs again at the same worker has the same id", "job.c",
+           "    core_job_retry(core, job, true);\n", "    core_job_retry(core, job, false);\n", RUN_ONCE),
+    mutant("twice-id-back", "a job that was handed back has the same id again", "job.c",
+           "        put_back(core, job, true);\n", "        put_back(core, job, false);\n", RUN_ONCE),
+    mutant("twice-kept", "a worker that is lost keeps the slot that its job had", "job.c",
+           "    job->worker->running--;\n", "", IDLE, CONTRACT),
+
+    # ---- late words of workers ----
+    mutant("late-worker", "any worker may speak of any job", "job.c",
+           "job->worker && job->worker->id == worker &&", "job->worker && worker &&", ONE_END, CONTRACT, CRASH),
+    mutant("late-ended", "the state of a job is not looked at", "job.c",
+           "    if (!job || job->state == state) return job;", "    if (!job || job->state >= 0) return job;",
+           ONE_END, CONTRACT, CRASH),
+    mutant("late-gather", "a request that gathers no more takes more parts", "gather.c",
+           "    if (r && r->gathers_from) return r;", "    if (r) return r;", ONE_END, CONTRACT, CRASH),
+    mutant("late-uncounted", "a late word is not counted", "job.c",
+           "    if (!r) {\n        core->stats.late++;\n        return;", "    if (!r) {\n        return;", CONTRACT),
+
+    # ---- attempts and retries ----
+    mutant("attempt-none", "attempts are not counted", "dispatch.c", "    job->attempt++;\n", "", LIMITS),
+    mutant("attempt-back", "a job that is handed back has used up an attempt", "job.c",
+           "        job->attempt--;\n        put_back(core, job, true);", "        put_back(core, job, true);",
+           LIMITS, RUN_ONCE),
+    mutant("attempt-undone", "a job that was never sent has used up an attempt", "job.c",
+           "        job->attempt--;\n        put_back(core, job, false);", "        put_back(core, job, false);", LIMITS),
+    mutant("attempt-renewed", "a job with a new id has forgotten its attempts", "job.c",
+           "    fresh->attempt = job->attempt;\n", "", LIMITS),
+    mutant("attempt-more", "one attempt more than allowed", "job.c",
+           "job->attempt >= config->attempts", "job->attempt > config->attempts", ONE_END, RUN_ONCE, LIMITS),
+    mutant("retry-unsafe", "what is not idempotent runs again", "job.c",
+           "if (!r->idempotent && !config->retry_always)", "if (false)", ONE_END, RUN_ONCE),
+    mutant("retry-body", "what cannot be sent again is sent again", "job.c",
+           "    if (core->config.replayable(core->config.ctx, r->message)) {", "    if (r->message) {",
+           ONE_END, RUN_ONCE, CONTRACT),
+    mutant("retry-tail", "what runs again goes to the tail of its queue", "job.c",
+           "core_service_put(core, fresh, true);", "core_service_put(core, fresh, false);", ORDER),
+    mutant("retry-order", "what a lost worker had comes back newest first", "worker.c",
+           "CONTAINER_OF(w->jobs.prev, struct job, link)", "CONTAINER_OF(w->jobs.next, struct job, link)", ORDER, KEYED),
+    mutant("retry-wait", "what runs again has waited since its first time", "job.c",
+           "        job->queued_at = core->now;\n", "", RUN_ONCE, IN_TIME, ORDER),
+
+    # ---- bounds ----
+    mutant("bound-count", "one job more than the queue's bound", "limits.c",
+           "return queued < max &&", "return queued <= max &&", BOUNDS),
+    mutant("bound-bytes", "a queue takes more than its bytes", "limits.c",
+           "bytes <= max_bytes - queued_bytes;", "bytes <= max_bytes;", BOUNDS),
+    mutant("bound-hub", "the hub's bounds do not count", "limits.c",
+           "    if (!fits(core->queued, core->queued_bytes,", "    if (!fits(0, 0,", BOUNDS),
+    mutant("bound-early", "full one job too early", "limits.c",
+           "return queued < max &&", "return queued + 1 < max &&", BOUNDS),
+    mutant("bound-hops", "one hop too many", "graph.c",
+           "if (r->hop >= core->config.max_hops)", "if (r->hop > core->config.max_hops)", LIMITS),
+    mutant("bound-parts", "one part too many", "gather.c",
+           "count <= core->config.max_parts - root->scattered",
+           "count <= core->config.max_parts + 1 - root->scattered", LIMITS),
+    mutant("parts-root", "parts of parts are not charged to the first request", "gather.c",
+           "    root->scattered += count;\n", "    r->scattered += count;\n", LIMITS),
+
+    # ---- time ----
+    mutant("time-deadline", "the timer does not know of deadlines", "request.c",
+           "uint64_t due = r->deadline && !r->parent ? r->deadline : UINT64_MAX;",
+           "uint64_t due = UINT64_MAX;", IN_TIME),
+    mutant("time-queue", "the timer does not know of queue times", "request.c",
+           "    if (c->queue_time_us && queue_time < due) due = queue_time;\n", "    (void)queue_time;\n", IN_TIME),
+    mutant("time-again", "a timer that rang early is not wound up again", "request.c",
+           "    } else {\n        core_request_arm(core, r);\n    }", "    }", IN_TIME, IDLE),
+    mutant("time-answered", "a deadline ends a reply that has begun", "job.c",
+           "    job->request->deadline = 0;\n    wheel_del(&core->wheel, &job->request->timer);\n", "",
+           IN_TIME, ONE_END),
+
+    # ---- slots ----
+    mutant("slot-early", "the slot of a cancelled job is free before its worker says so", "job.c",
+           "    core->leaving++;\n", "    core->leaving++;\n    job->worker->running--;\n", CONTRACT, IDLE),
+    mutant("slot-gate", "a worker that handed a job back gets the next at once", "worker.c",
+           "    if (w->draining) return;\n    list_del(&w->gate);", "    if (w) return;\n    list_del(&w->gate);",
+           CONTRACT),
+    mutant("slot-drain", "a worker that drains gets more jobs", "worker.h",
+           "w->running < w->slots && !w->draining &&", "w->running < w->slots &&", CONTRACT, CRASH),
+    mutant("slot-busiest", "not the worker with the fewest jobs", "ready.c",
+           "    l->level = running < r->count ? running : r->count - 1;", "    l->level = running ? 0 : 1;", ORDER),
+
+    # ---- turns ----
+    mutant("fair-credit", "credit is not set anew at a turn", "queue.c",
+           "    l->credit = turn_of(core, l);\n", "    (void)turn_of(core, l);\n", FAIR),
+    mutant("fair-weight", "weights do not count", "queue.c",
+           "return (l->tenant ? l->tenant : &core->tenants.nobody)->config.weight;",
+           "return core->tenants.nobody.config.weight > 0 && l;", FAIR),
+    mutant("fair-front", "whoever has had a turn has the next one too", "queue.c",
+           "    list_push_back(&l->queue->turns[l->priority], &l->turn);",
+           "    list_push_front(&l->queue->turns[l->priority], &l->turn);", FAIR),
+    mutant("fair-one-lane", "all tenants stand in one lane", "queue.c",
+           "    if (t == &core->tenants.nobody) return", "    if (t) return", FAIR, ORDER),
+    mutant("fair-refund", "what comes back uses up its tenant's turn again", "queue.c",
+           "        l->credit++;\n", "", FAIR),
+
+    # ---- whose turn it is ----
+    mutant("order-tail", "last come, first served", "queue.c",
+           "        list_push_back(&l->jobs, &job->link);", "        list_push_front(&l->jobs, &job->link);", ORDER),
+    mutant("order-class", "the class that can wait goes first", "queue.c",
+           "if (class > best_class ||", "if (class < best_class ||", ORDER),
+    mutant("order-same-class", "of two classes that ageing has made equal, the later job", "queue.c",
+           "job->queued_at >= best->queued_at", "job->queued_at <= best->queued_at", ORDER),
+    mutant("order-age", "ageing does not count", "queue.c",
+           "    if (!age_us) return job->priority;", "    if (age_us + 1) return job->priority;", ORDER),
+    mutant("order-shortest", "the dearest first", "queue.c",
+           "return x->cost < y->cost;", "return x->cost > y->cost;", ORDER),
+    mutant("order-aged", "cheap jobs pass one that has waited long enough", "queue.c",
+           "return age_us && now - first->queued_at >= age_us ? first : cheapest;",
+           "return (void)now, (void)age_us, cheapest;", ORDER),
+    mutant("order-best-priority", "a tenant may take any priority", "request.c",
+           "    if (p < t->config.best_priority) p = t->config.best_priority;\n", "", CONTRACT, ORDER, RUN_ONCE),
+
+    # ---- labels ----
+    mutant("labels-any", "any value of a label will do", "labels.c",
+           "if (any_value && slice_eq(slice_next(&rest, '='), item)) return true;",
+           "if (item.n + any_value && slice_eq(slice_next(&rest, '='), slice_next(&item, '='))) return true;", CONTRACT),
+    mutant("labels-name", "only the first label that is needed counts", "labels.c",
+           "        if (item.n && !has(labels, item)) return false;", "        if (item.n) return has(labels, item);",
+           CONTRACT),
+    mutant("labels-stay", "a worker stays in the pools of labels that it had", "pool.c",
+           "        if (!core_labels_fulfil(w->labels, w->offers[i]->pool->need)) part(w, i);",
+           "        if (false) part(w, i);", CONTRACT),
+    mutant("labels-join", "a worker does not join the pools of labels that it has now", "pool.c",
+           "        if (p == &p->service->plain) err = join_fulfilled(p->service, w);\n", "        (void)p;\n", IDLE),
+    mutant("prefer-never", "who wishes for a worker waits for it for ever", "request.c",
+           "    if (job->place.later && prefer < due) due = prefer;\n", "    (void)prefer;\n", IDLE),
+    mutant("prefer-nobody", "who wishes for a worker waits where there is none", "pool.c",
+           "err == 0 && has_workers(ret->pool) &&", "err == 0 && (has_workers(ret->pool) || true) &&", IDLE),
+    mutant("prefer-place", "who goes to any worker at last loses the place that it had", "queue.c",
+           "CONTAINER_OF(after, struct job, link)->order > job->order) after = after->prev;",
+           "CONTAINER_OF(after, struct job, link)->order > job->order + 1000000) after = after->prev;", ORDER),
+
+    # ---- rates and overload ----
+    mutant("rate-burst", "no tenant may save up", "tenant.c", "slack = (burst - 1) * token_ns(c);", "slack = 0 * burst;",
+           CONTRACT),
+    mutant("rate-refused", "who is refused pays as well", "request.c",
+           "        t->rejected_rate++;\n", "        t->rejected_rate++;\n        core_tenant_take(t, core->now);\n",
+           CONTRACT),
+    mutant("rate-never", "nobody pays", "request.c", "    core_tenant_take(t, core->now);\n", "", CONTRACT),
+    mutant("shed-never", "an overloaded service refuses nothing", "limits.c",
+           "return c->shed_wait_us && job->lane &&", "return false && job->lane &&", IN_TIME),
+    mutant("shed-always", "a service that is not overloaded refuses what has waited", "limits.c",
+           "core->now - job->lane->queue->busy_since > c->shed_after_us;", "job->lane->queue;", IN_TIME),
+
+    # ---- scatter and gather ----
+    mutant("parts-left", "parts go on when their request has failed", "request.c",
+           "    core->stats.failed++;\n    core_request_drop_parts(core, r);\n", "    core->stats.failed++;\n",
+           ONE_END, CONTRACT, CRASH),
+    mutant("parts-nested", "parts of parts go on", "gather.c",
+           "        list_splice_back(&r->parts, &part->parts);\n", "        list_init(&part->parts);\n",
+           ONE_END, CONTRACT, CRASH),
+    mutant("parts-told", "the gatherer of a request that has failed is not told", "action.c",
+           "                                .gatherer = r->gatherer,\n", "", CONTRACT),
+    mutant("parts-gone", "the gatherer of a request that is withdrawn is not told", "request.c",
+           "    core_action_add(core, &r->action, CORE_GONE);\n    let_go(core, r);\n",
+           "    core_request_end(core, r);\n", ONE_END),
+    mutant("parts-hop", "parts begin without their request's hops", "gather.c", "    r->hop = parent->hop;\n", "", LIMITS),
+
+    # ---- keys ----
+    mutant("key-early", "a key is free while the slot of its cancelled job is still busy", "job.c",
+           "    core->leaving++;\n",
+           "    core->leaving++;\n    if (job->key) {\n        core_keyed_stop(core, job);\n"
+           "        core_key_leave(core, job);\n    }\n", KEYED),
+    mutant("key-next", "the head of a key is cancelled in the queue: the next one is not placed", "keyed.c",
+           "    if (key->head)\n        place(core, key->head, false);\n    else\n        key_free(key);",
+           "    if (key->head && job->sent_at)\n        place(core, key->head, false);\n"
+           "    else if (!key->head)\n        key_free(key);", IDLE, KEYED),
+    mutant("key-order", "the last one of a key goes next", "keyed.c",
+           "        list_push_back(&key->jobs, &job->link);", "        list_push_front(&key->jobs, &job->link);", KEYED),
+    mutant("key-collect", "heads stay where they were when their slice moves", "keyed.c",
+           "    collect(core, k);\n", "", IDLE, KEYED),
+    mutant("key-leave", "a member that leaves keeps its slices", "keyed.c",
+           "    member_free(m);\n    mark(core, k);\n", "    member_free(m);\n    (void)core;\n", KEYED, IDLE),
+    mutant("key-drain", "a worker that drains keeps its slices", "worker.c",
+           "    for (unsigned at = 0; (k = next_keyed(w, &at));) core_keyed_leave(core, k, w);\n", "    (void)k;\n",
+           KEYED, CRASH),
+    mutant("key-joins", "who could be a member does not become one", "keyed.c",
+           "(!m || m->weight < w->slots)) mark(core, k);", "(m && m->weight < w->slots)) mark(core, k);", KEYED, IDLE),
+    mutant("key-parked", "heads that had no place are not placed when they could be", "keyed.c",
+           "    collect(core, k);\n    unpark(core, k, RING_SLICES);\n", "    collect(core, k);\n", IDLE, KEYED),
+    mutant("key-released", "a slice is done with: what waits for it is not placed", "keyed.c",
+           "if (resize_synced(&k->resize, k->resize.epoch, slice) == 0) unpark(core, k, slice);",
+           "(void)resize_synced(&k->resize, k->resize.epoch, slice), (void)core;", IDLE, KEYED),
+
+    # ---- what is left behind ----
+    mutant("leak-message", "the message of a request that is over is kept", "request.c",
+           "    if (message) core->config.release(core->config.ctx, message);\n", "    (void)message;\n", GROWS),
+    mutant("leak-forwarded", "the message before a hop is kept", "graph.c",
+           "    core->config.release(core->config.ctx, old);\n", "    (void)old;\n", GROWS),
+    mutant("leak-request", "a request that is over is kept", "request.c",
+           "    free(r->why_name);\n    slab_free(&core->requests, r->id);\n", "    free(r->why_name);\n",
+           GROWS, ONE_END, CRASH),
+    mutant("leak-job", "a job that is over is kept", "job.c",
+           "    core_pool_leave(job->place);\n    slab_free(&core->jobs, job->id);\n",
+           "    core_pool_leave(job->place);\n", GROWS, RUN_ONCE, CONTRACT),
+    mutant("leak-name", "the name of a service that was not found is kept", "action.c",
+           "    core->said = r->why_name;\n", "", GROWS),
+    mutant("leak-labels", "labels that a worker has taken on are kept", "worker.c",
+           "    free(w->own_labels);\n    free(w->text);\n", "    free(w->text);\n", GROWS),
+    mutant("leak-worker", "a worker that is gone is kept", "worker.c",
+           "    slab_free(&core->workers, worker);\n", "", GROWS, CONTRACT, CRASH),
+    mutant("count-bytes", "bytes that have left the queue still count", "service.c",
+           "    core->queued_bytes -= job->request->bytes;\n", "", GROWS, BOUNDS),
+    mutant("count-service-bytes", "bytes that have left a service's queue still count", "service.c",
+           "    s->queued_bytes -= job->request->bytes;\n", "", GROWS, BOUNDS),
+    mutant("count-slots", "the slots of a worker that drains still count", "worker.c",
+           "    count_slots(core, w, w->slots, 0);\n", "", GROWS),
+
+    # ---- drain ----
+    mutant("drain-in", "new requests come in while the hub drains", "request.c",
+           "    if (core->draining) {", "    if (core->draining && !s) {", CONTRACT),
+    mutant("drain-attach", "workers attach while the hub drains", "worker.c",
+           "    if (core->draining) return WEIR_EDRAINING;\n", "", CONTRACT),
+    mutant("drain-gathers", "what gathers is left after the drain", "drain.c",
+           "(!r->job && !r->gathers_from)", "!r->job", ONE_END),
+    mutant("drain-cut", "a reply that has begun fails as if it had not", "drain.c",
+           "        if (answering) r->action.kind = CORE_ENDED;\n", "        (void)answering;\n", ONE_END),
+]
+
+SURVIVORS = [
+]
+
+
+# ---- the runner ----
+
+class Bad(Exception):
+    pass
+
+
+def compile_file(tree, source, object_):
+    run = subprocess.run(GCC + ["-c", source, "-o", object_], cwd=tree, capture_output=True, text=True)
+    if run.returncode != 0:
+        raise Bad(f"{source} does not compile:\n{run.stderr}")
+
+
+def object_of(source):
+    return source.replace("/", "-")[:-2] + ".o"
+
+
+def sources(tree):
+    return [str(p.relative_to(tree)) for pattern in COMPILED for p in sorted(tree.glob(pattern))]
+
+
+def link(objects, program):
+    run = subprocess.run(["gcc", *objects, "-o", program, *LINK], capture_output=True, text=True)
+    if run.returncode != 0:
+        raise Bad(f"does not link:\n{run.stderr}")
+
+
+def copy_tree(to):
+    for pattern in COPIED:
+        for path in ROOT.glob(pattern):
+            target = to / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+class Builder:
+    """The unchanged objects, made once; per mutant a copy of what it changes."""
+
+    def __init__(self, directory, pool):
+        self.base = directory / "unchanged"
+        copy_tree(self.base)
+        self.files = sources(self.base)
+        list(pool.map(lambda s: compile_file(self.base, s, object_of(s)), self.files))
+        self.program = self.base / "sim"
+        link([self.base / object_of(s) for s in self.files], self.program)
+
+    def text(self, m):
+        path = self.base / "src/core" / m.file
+        text = path.read_text()
+        if text.count(m.old) != 1:
+            raise Bad(f"its old text is in src/core/{m.file} {text.count(m.old)} times, not once")
+        return text.replace(m.old, m.new)
+
+    def build(self, m, directory):
+        changed = "src/core/" + m.file
+        (directory / "src/core").mkdir(parents=True)
+        (directory / changed).write_text(self.text(m))
+        own = [changed]
+        if changed.endswith(".h"):  # whoever includes it is compiled anew, from here
+            own = [s for s in self.files if s.startswith("src/core/")]
+            for path in (self.base / "src/core").glob("*.[ch]"):
+                if path.name != m.file:
+                    shutil.copyfile(path, directory / "src/core" / path.name)
+        for include in ("include", "test"):
+            (directory / include).symlink_to(self.base / include)
+        (directory / "src/base").symlink_to(self.base / "src/base")
+        if not changed.endswith(".h"):
+            for path in (self.base / "src/core").glob("*.h"):
+                (directory / "src/core" / path.name).symlink_to(path)
+        for s in own:
+            compile_file(directory, s, object_of(s))
+        program = directory / "sim"
+        link([(directory if s in own else self.base) / object_of(s) for s in self.files], program)
+        return program
+
+
+def run_seed(program, seed):
+    """Who objects, at which step and with which words; None: nobody."""
+    environment = {**os.environ, "MALLOC_PERTURB_": "165"}  # what was freed reads as nonsense, always the same
+    try:
+        run = subprocess.run([program, "--seed", str(seed), "--steps", str(STEPS)], env=environment,
+                             capture_output=True, text=True, timeout=SEED_SECONDS)
+    except subprocess.TimeoutExpired:
+        return HANG, "-", f"no end after {SEED_SECONDS} s"
+    found = re.search(r"step (\d+): invariant (.*?) violated: (.*)", run.stderr)
+    if found:
+        return found[2], found[1], found[3]
+    if run.returncode < 0:
+        return CRASH, "-", (run.stderr.strip() or f"signal {-run.returncode}").splitlines()[-1]
+    if run.returncode != 0:
+        raise Bad(f"sim exits with {run.returncode}: {run.stderr}")
+    return None
+
+
+def hunt(program):
+    for seed in SEEDS:
+        found = run_seed(program, seed)
+        if found:
+            return found[0], str(seed), found[1], found[2]
+    return None
+
+
+def try_one(builder, m, directory):
+    """What the table says of it, and whether that is as it should be."""
+    directory.mkdir()
+    try:
+        caught = hunt(builder.build(m, directory))
+    except Bad as error:
+        return ("broken entry", "-", "-", str(error)), False
+    finally:
+        shutil.rmtree(directory)
+    if not m.expected:  # a survivor
+        return caught or ("survives, as known", "-", "-", ""), not caught
+    return caught or ("SURVIVES", "-", "-", m.breaks), bool(caught) and caught[0] in m.expected
+
+
+def check_invariants():
+    text = (ROOT / "test/sim/sim.c").read_text()
+    for name in INVARIANTS:
+        if f'"{name}"' not in text:
+            sys.exit(f"mutants: sim.c has no invariant \"{name}\"")
+
+
+def check_names(mutants):
+    names = [m.name for m in mutants]
+    for name in names:
+        if names.count(name) > 1:
+            sys.exit(f"mutants: two mutants are called {name}")
+
+
+def show(name, result, good, expected):
+    by, seed, step, words = result
+    print(f"{'' if good else '! '}{name:22} {by:36} {seed:>4} {step:>6}  {words}", flush=True)
+    if not good:
+        what = f"expected: {', '.join(expected)}" if expected else "stands in SURVIVORS, but is caught: make it a mutant"
+        print(f"  {what}", flush=True)
+
+
+def run_all(mutants):
+    started = time.monotonic()
+    bad = 0
+    with tempfile.TemporaryDirectory(prefix="weir-mutants-") as name, \
+            concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        directory = pathlib.Path(name)
+        try:
+            builder = Builder(directory, pool)
+        except Bad as error:
+            sys.exit(f"mutants: the unchanged core: {error}")
+        for seed, found in zip(SEEDS, pool.map(lambda s: run_seed(builder.program, s), SEEDS)):
+            if found:
+                sys.exit(f"mutants: seed {seed}: the unchanged core violates {found[0]}: {found[2]}")
+        print(f"The unchanged core passes {len(SEEDS)} seeds of {STEPS} steps each.\n")
+        print(f"{'mutant':22} {'caught by':36} {'seed':>4} {'step':>6}  words")
+        work = [pool.submit(try_one, builder, m, directory / m.name) for m in mutants]
+        for m, done in zip(mutants, work):
+            result, good = done.result()
+            bad += not good
+            show(m.name, result, good, m.expected)
+    survivors = sum(not m.expected for m in mutants)
+    print(f"\n{len(mutants) - survivors} mutants, {survivors} known survivors, {bad} not as they should be; "
+          f"{time.monotonic() - started:.0f} s")
+    return bad == 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="what there is, without running it")
+    parser.add_argument("--only", metavar="NAME", action="append", help="only this one")
+    args = parser.parse_args()
+    if args.list:
+        for m in MUTANTS:
+            print(f"{m.name:22} {m.file:12} {m.breaks}\n{'':22} {'':12} -> {', '.join(m.expected)}")
+        for s in SURVIVORS:
+            print(f"{s.mutant.name:22} {s.mutant.file:12} {s.mutant.breaks}\n{'':22} {'':12} survives: {s.reason}; "
+                  f"{'caught by ' + s.unit_test if s.unit_test else 'no unit test catches it'}")
+        return 0
+    mutants = MUTANTS + [s.mutant for s in SURVIVORS]
+    check_invariants()
+    check_names(mutants)
+    if args.only:
+        unknown = set(args.only) - {m.name for m in mutants}
+        if unknown:
+            sys.exit(f"mutants: there is no {', '.join(sorted(unknown))}")
+        mutants = [m for m in mutants if m.name in args.only]
+    return 0 if run_all(mutants) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
