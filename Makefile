@@ -7,7 +7,7 @@ SEED ?= 1
 STEPS ?= 1000000
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo demo-thumbnails test bench bench-core lint fmt asan fuzz sim install docs clean help
+.PHONY: all demo demo-thumbnails test test-keyed bench bench-core lint fmt asan fuzz sim install docs clean help
 
 all: $(BUILD)/build.ninja ## build everything
 	@$(NINJA)
@@ -53,6 +53,10 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (60) under ASan and UBSan
 
 sim: all ## the simulator: make sim SEED=7 STEPS=1000000
 	@$(BUILD)/test/sim/sim --seed $(SEED) --steps $(STEPS)
+
+test-keyed: all ## 10,000 keys while each second a worker comes and one is killed, for a minute
+	@PYTHONPATH=test/lib WEIR=$(BUILD)/src/cli/weir WEIRTEST_BIN=$(BUILD)/test/integ WEIRTEST_SECONDS=60 \
+		/usr/bin/python3 test/integ/t28_keyed.py Keyed.test_upheaval
 
 bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@tools/setup bench

@@ -240,19 +240,20 @@ WEIR_API int weir_again(weir_job *job, const char *target, const char *content_t
 
 /* A part of a scattered request, or of what was gathered. */
 typedef struct weir_part {
-    unsigned status;          /* gathered: of the part's answer (200, or what went wrong); else not looked at */
+    unsigned status; /* gathered: of the part's answer (200, or what went wrong); else not looked at */
     const char *content_type; /* NULL: none */
     const void *body;
     size_t size;
 } weir_part;
 
-/* Makes a job for service of each part, instead of answering. When all have answered, their answers go on, in part
-   order, to the service gather (see weir_job_next_part) or, when it is NULL, to the client as multipart/mixed. A part
-   that fails fails alone. Each part's job has the header Weir-Part: INDEX/COUNT. */
+/* Makes a job for service of each part, instead of answering. When all have answered, their answers go on, in
+   part order, to the service gather (see weir_job_next_part) or, when it is NULL, to the client as
+   multipart/mixed. A part that fails fails alone. Each part's job has the header Weir-Part: INDEX/COUNT. */
 WEIR_API int weir_scatter(weir_job *job, const char *service, const char *gather, const weir_part *parts,
                           size_t count);
 /* The next part of a gathered request, or of any multipart/mixed one; its body is borrowed from the job, its
-   content_type until the next call. The whole body is gathered as by weir_job_body (mind max_body). WEIR_ENOTFOUND: that was the last; WEIR_EMALFORMED: it is not multipart. */
+   content_type until the next call. The whole body is gathered as by weir_job_body (mind max_body).
+   WEIR_ENOTFOUND: that was the last; WEIR_EMALFORMED: it is not multipart. */
 WEIR_API int weir_job_next_part(weir_job *job, weir_part *ret_part);
 
 /* ----------------------------------------------------------- embedded hub */

@@ -37,10 +37,8 @@ int job_write(const struct core_action *job, uint64_t now, char text[JOB_TEXTS][
 }
 
 void exchange_begin(struct exchange *x, struct exchange_config *config, const struct core_action *send) {
-    *x = (struct exchange){.config = config,
-                           .worker = send->worker,
-                           .job = send->job,
-                           .message = message_ref(send->message)};
+    *x = (struct exchange){
+        .config = config, .worker = send->worker, .job = send->job, .message = message_ref(send->message)};
 }
 
 static void drop_body(struct exchange *x) {
@@ -97,8 +95,7 @@ static void go_on(struct exchange *x, uint64_t now) {
     }
     size_t bytes = next->arena.used + (body ? body_held(body) : 0);
     struct core_hop hop = {x->answer.service, next, bytes, x->answer.cost};
-    if (core_job_forward(x->config->core, now, x->worker, x->job, &hop) != 0)
-        message_unref(next);
+    if (core_job_forward(x->config->core, now, x->worker, x->job, &hop) != 0) message_unref(next);
 }
 
 bool exchange_bodyless(const struct exchange *x, unsigned status) {

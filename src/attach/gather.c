@@ -33,8 +33,8 @@ struct gather {
     struct list all, busy, heard;
     uint64_t request; /* in the core */
     struct message *original;
-    struct buffer bytes; /* the scattered body */
-    size_t held;         /* bytes of it and of the answers */
+    struct buffer bytes;      /* the scattered body */
+    size_t held;              /* bytes of it and of the answers */
     struct slice service, to; /* to: the service that gets what was gathered; empty: the client */
     struct part *parts;
     size_t count, asked, over; /* asked: submitted; over: answered */
@@ -212,8 +212,8 @@ static struct body *whole_body(struct slice bytes) {
     return b;
 }
 
-static int part_message(const struct gather *g, const struct part *p, struct message **ret, uint64_t *ret_cost,
-                        const char **ret_why) {
+static int part_message(const struct gather *g, const struct part *p, struct message **ret,
+                        uint64_t *ret_cost, const char **ret_why) {
     struct arena arena;
     struct http_head head;
     arena_init(&arena, g->owner->max_head * 4, NULL, 0);
@@ -341,7 +341,8 @@ static void finish(struct gather *g, uint64_t now) {
 
 static void turn(struct gather *g, uint64_t now) {
     if (g->too_big) {
-        struct failure why = {.error = WEIR_ETOOBIG, .status = 502, .detail = "the parts' answers are over max-gather"};
+        struct failure why = {
+            .error = WEIR_ETOOBIG, .status = 502, .detail = "the parts' answers are over max-gather"};
         core_gather_fail(g->owner->core, now, g->request, &why);
         gather_free(g);
         return;
@@ -424,7 +425,8 @@ int gather_start(struct gathers *owner, uint64_t now, const struct gather_job *j
     if (count > UINT32_MAX / 2) return WEIR_ENOMEM;
     struct gather *g = gather_new(owner, job, count);
     if (!g) return WEIR_ENOMEM;
-    err = core_job_scatter(owner->core, now, job->worker, job->job, (unsigned)count, &g->gatherer, &g->request);
+    err =
+        core_job_scatter(owner->core, now, job->worker, job->job, (unsigned)count, &g->gatherer, &g->request);
     if (err != 0) {
         gather_free(g);
         return err;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Scatter and gather: a worker's multipart answer becomes parts, each a request of its own; their answers are put
- * together again, in part order, and go to a service or to the client. A gather is the requester of its parts and the
- * core's gatherer of the request that was scattered. Parts are submitted as slots become free, so that a large
- * scatter does not fill its service's queue. Loop thread only.
+ * Scatter and gather: a worker's multipart answer becomes parts, each a request of its own; their answers are
+ * put together again, in part order, and go to a service or to the client. A gather is the requester of its
+ * parts and the core's gatherer of the request that was scattered. Parts are submitted as slots become free,
+ * so that a large scatter does not fill its service's queue. Loop thread only.
  */
 #ifndef ATTACH_GATHER_H
 #define ATTACH_GATHER_H
@@ -33,9 +33,9 @@ bool gathers_turn(struct gathers *g);
 bool gathers_hold(struct gathers *g, size_t held, size_t n);
 void gathers_release(struct gathers *g, size_t n);
 
-/* The worker's answer to this job scatters the message's request: body (which is taken over, and counted as held)
-   with this boundary. 0; WEIR_EBADANSWER with *ret_why, WEIR_ENOMEM: the caller fails the job; WEIR_ESTATE,
-   WEIR_EPARTS: the core knows. */
+/* The worker's answer to this job scatters the message's request: body (which is taken over, and counted as
+   held) with this boundary. 0; WEIR_EBADANSWER with *ret_why, WEIR_ENOMEM: the caller fails the job;
+   WEIR_ESTATE, WEIR_EPARTS: the core knows. */
 struct gather_job {
     uint64_t worker, job;
     struct message *message;

@@ -5,8 +5,8 @@
  * backpressure, RST_STREAM cancel, GOAWAY drain, PING the heartbeat.
  *
  * A cancelled job's slot: RST_STREAM closes a stream for HTTP/2, but the worker's handler may run on. So a
- * PING follows each RST_STREAM, and the slot is free with its ACK. A worker whose handler is still busy then
- * has lowered SETTINGS_MAX_CONCURRENT_STREAMS before that ACK, and raises it again later.
+ * PING follows each RST_STREAM, and the slot is free with its ACK, which a worker withholds until the handler
+ * has returned.
  *
  * Nothing here closes the link from within an nghttp2 callback: callbacks only take notes and call the core,
  * whose actions come later in the turn.
@@ -434,7 +434,7 @@ static void on_heartbeat(struct link *l) {
         return;
     }
     h->pings_missed++;
-    uint64_t serial = h->ping_serial;
+    uint64_t serial = 0; /* not one of those behind cancels, whose answers may wait */
     (void)nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, (const uint8_t *)&serial);
     stream_dirty(&l->stream);
 }

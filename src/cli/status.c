@@ -116,12 +116,14 @@ static void print_table(const char *title, const struct column *columns, size_t 
 /* A row for each keyed service, and one for each worker that owns slices of one. */
 static void print_rings(const json_t *root) {
     static const struct column columns[] = {
-        {"keyed service", "name", 's'}, {"epoch", "epoch", 'n'}, {"phase", "phase", 's'},
-        {"members", "members", 'n'},    {"held", "held", 'n'},   {"moved", "moved", 'n'},
+        {"keyed service", "name", 's'},    {"epoch", "epoch", 'n'}, {"phase", "phase", 's'},
+        {"members", "members", 'n'},       {"held", "held", 'n'},   {"moved", "moved", 'n'},
         {"moved ever", "moved_ever", 'n'}, {"keys", "keys", 'n'},
     };
-    static const struct column owners[] = {
-        {"keyed service", "service", 's'}, {"owner", "worker", 's'}, {"slices", "slices", 'n'}, {"of", "of", 'n'}};
+    static const struct column owners[] = {{"keyed service", "service", 's'},
+                                           {"owner", "worker", 's'},
+                                           {"slices", "slices", 'n'},
+                                           {"of", "of", 'n'}};
     json_t *rings = json_array(), *shares = json_array();
     size_t i, j;
     json_t *service, *worker;

@@ -50,11 +50,8 @@ static void take_cancel(const struct job *job, struct core_action *ret) {
 /* FAIL, GONE or ENDED: with it the request is over. */
 static void take_fail(struct core *core, struct request *r, enum core_action_kind kind,
                       struct core_action *ret) {
-    *ret = (struct core_action){.kind = kind,
-                                .request = r->id,
-                                .requester = r->requester,
-                                .gatherer = r->gatherer,
-                                .why = r->why};
+    *ret = (struct core_action){
+        .kind = kind, .request = r->id, .requester = r->requester, .gatherer = r->gatherer, .why = r->why};
     core->said = r->why_name;
     r->why_name = NULL;
     core_request_end(core, r);

@@ -46,18 +46,19 @@ struct core_service_config {
     unsigned full_status;      /* 503 or 429; default 503 */
     bool retry_always;         /* retry what is not idempotent too */
     bool admit_by_deadline;    /* refuse at once what, as measured, would wait beyond its deadline */
-    bool shortest_first;       /* within a tenant's jobs of a class the cheapest first (see core_request.cost) */
-    unsigned best_priority;    /* the lowest class number that jobs of it may have; default 0 */
-    /* Labels that a worker must have (require), or that are waited for as long as prefer_us (prefer): "k=v, k",
-       with ${name} for a header of the message. The texts are borrowed for the core's life. */
+    bool shortest_first;    /* within a tenant's jobs of a class the cheapest first (see core_request.cost) */
+    unsigned best_priority; /* the lowest class number that jobs of it may have; default 0 */
+    /* Labels that a worker must have (require), or that are waited for as long as prefer_us (prefer): "k=v,
+       k", with ${name} for a header of the message. The texts are borrowed for the core's life. */
     struct slice require, prefer;
     uint64_t prefer_us; /* default 100 ms */
-    /* Not empty: a keyed service. The value of that name is a request's key; jobs with the same key run in order, one at
-       a time, at the worker that owns the key. Labels do not count then. Set when the service is defined first. */
+    /* Not empty: a keyed service. The value of that name is a request's key; jobs with the same key run in
+       order, one at a time, at the worker that owns the key. Labels do not count then. Set when the service
+       is defined first. */
     struct slice key;
     enum core_value key_from;
-    /* Overload: when the queue has not been empty for shed_after_us (default 1 s), jobs that have waited longer
-       than shed_wait_us are refused. 0: never. */
+    /* Overload: when the queue has not been empty for shed_after_us (default 1 s), jobs that have waited
+       longer than shed_wait_us are refused. 0: never. */
     uint64_t shed_wait_us, shed_after_us;
 };
 
@@ -95,8 +96,8 @@ struct core_config {
     bool (*replayable)(void *ctx, const void *message);
     /* NULL: messages have no values. */
     struct slice (*value)(void *ctx, const void *message, enum core_value kind, struct slice name);
-    /* Which of n workers (2 to CORE_CANDIDATES) is to run this message of the service: its index, or n for the
-       first. NULL: always the first. */
+    /* Which of n workers (2 to CORE_CANDIDATES) is to run this message of the service: its index, or n for
+       the first. NULL: always the first. */
     size_t (*choose)(void *ctx, struct slice service, const void *message,
                      const struct core_candidate *workers, size_t n);
     void *ctx;
@@ -109,9 +110,8 @@ void core_defaults(struct core_config *c);
 /* NULL: out of memory. */
 struct core *core_new(const struct core_config *config, uint64_t now);
 /* Another config.choose from now on; NULL: always the first. */
-void core_set_choose(struct core *core,
-                     size_t (*choose)(void *ctx, struct slice service, const void *message,
-                                      const struct core_candidate *workers, size_t n));
+void core_set_choose(struct core *core, size_t (*choose)(void *ctx, struct slice service, const void *message,
+                                                         const struct core_candidate *workers, size_t n));
 /* Releases everything, without actions. */
 void core_free(struct core *core);
 
@@ -119,7 +119,8 @@ void core_free(struct core *core);
    WEIR_EFULL (max_services), WEIR_ESTATE (it was keyed otherwise). */
 int core_service_define(struct core *core, struct slice name, const struct core_service_config *config);
 bool core_service_known(const struct core *core, struct slice name);
-/* Sets what holds for a tenant (an empty name: for all requests that name none). 0, WEIR_ENOMEM, WEIR_EINVAL. */
+/* Sets what holds for a tenant (an empty name: for all requests that name none). 0, WEIR_ENOMEM, WEIR_EINVAL.
+ */
 int core_tenant_define(struct core *core, struct slice name, const struct core_tenant_config *config);
 
 /* ---- requests ---- */
@@ -131,9 +132,9 @@ struct core_request {
     struct slice service;
     struct slice tenant; /* may be empty */
     uint64_t deadline;   /* absolute time; 0: none */
-    uint64_t cost;       /* how long it will take, in any unit that the service's requests share; 0: unknown */
-    unsigned priority;   /* 0 (first) .. 9; the tenant or the service may allow less */
-    bool idempotent;     /* by method or Idempotency-Key: may be retried */
+    uint64_t cost;     /* how long it will take, in any unit that the service's requests share; 0: unknown */
+    unsigned priority; /* 0 (first) .. 9; the tenant or the service may allow less */
+    bool idempotent;   /* by method or Idempotency-Key: may be retried */
 };
 
 /* Queues it (and hands it out at once if a slot is free: then no bound of the queue counts). 0 and
@@ -171,8 +172,8 @@ int core_worker_offer(struct core *core, uint64_t now, uint64_t worker, struct s
 /* How many jobs it can run at once from now on. Fewer than now run is fine: it gets none until enough have
    ended. */
 void core_worker_slots(struct core *core, uint64_t now, uint64_t worker, unsigned slots);
-/* It carries these labels from now on. What it runs goes on. 0, WEIR_EINVAL (no such worker), or WEIR_ENOMEM: it gets
-   fewer jobs than it could; try again. */
+/* It carries these labels from now on. What it runs goes on. 0, WEIR_EINVAL (no such worker), or WEIR_ENOMEM:
+   it gets fewer jobs than it could; try again. */
 int core_worker_labels(struct core *core, uint64_t now, uint64_t worker, struct slice labels);
 /* It takes no further job (GOAWAY, BYE); what runs goes on. */
 void core_worker_drain(struct core *core, uint64_t now, uint64_t worker);
@@ -218,15 +219,16 @@ void core_slot_free(struct core *core, uint64_t now, uint64_t worker, uint64_t j
 
 /* ---- scatter and gather: a request waits for its parts, which are requests too ---- */
 
-/* Instead of a reply: the request goes on as count parts, which the caller (the gatherer) submits, and when they have
-   answered it says what becomes of the request. Until then its deadline counts; when it ends before, for whatever reason,
-   the parts are cancelled without a word to their requesters, and an action tells the gatherer. 0 and
-   *ret_request; WEIR_EPARTS: more than max_parts, the core has failed the request; WEIR_ESTATE: late, no effect.
-   The slot stays busy until core_slot_free. */
+/* Instead of a reply: the request goes on as count parts, which the caller (the gatherer) submits, and when
+   they have answered it says what becomes of the request. Until then its deadline counts; when it ends
+   before, for whatever reason, the parts are cancelled without a word to their requesters, and an action
+   tells the gatherer. 0 and *ret_request; WEIR_EPARTS: more than max_parts, the core has failed the request;
+   WEIR_ESTATE: late, no effect. The slot stays busy until core_slot_free. */
 int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t job, unsigned count,
                      struct gatherer *gatherer, uint64_t *ret_request);
-/* A part of that request, as core_submit. Tenant, deadline, priority and idempotence are the request's. Also while
-   the hub drains. WEIR_ESTATE: the request does not gather (any more); WEIR_EPARTS: it has had its count of parts. */
+/* A part of that request, as core_submit. Tenant, deadline, priority and idempotence are the request's. Also
+   while the hub drains. WEIR_ESTATE: the request does not gather (any more); WEIR_EPARTS: it has had its
+   count of parts. */
 struct core_part {
     struct requester *requester; /* borrowed until the part's terminal event or the request's */
     void *message;               /* the core owns it on success */
@@ -236,9 +238,11 @@ struct core_part {
 };
 int core_part_submit(struct core *core, uint64_t now, uint64_t request, const struct core_part *part,
                      uint64_t *ret_part, struct failure *ret_why);
-/* The request goes on at a service with what was gathered, as by core_job_forward. Parts that are left are cancelled. */
+/* The request goes on at a service with what was gathered, as by core_job_forward. Parts that are left are
+ * cancelled. */
 int core_gather_forward(struct core *core, uint64_t now, uint64_t request, const struct core_hop *hop);
-/* What was gathered is the reply: who asked (pass it on whole), or NULL: too late. Terminal for the request. */
+/* What was gathered is the reply: who asked (pass it on whole), or NULL: too late. Terminal for the request.
+ */
 struct requester *core_gather_reply(struct core *core, uint64_t now, uint64_t request);
 /* It has failed. why.service is set by the core. */
 void core_gather_fail(struct core *core, uint64_t now, uint64_t request, const struct failure *why);
@@ -355,15 +359,15 @@ struct core_service_view {
     const struct core_histogram *wait, *run; /* borrowed until the next call */
     const struct core_service_config *config;
     /* A keyed service: */
-    uint64_t epoch, keys;      /* keys: that have jobs */
+    uint64_t epoch, keys; /* keys: that have jobs */
     unsigned members;
-    bool pending;              /* members have changed since, or slices are held */
-    const char *phase;         /* of the epoch; NULL: it is not keyed */
+    bool pending;                 /* members have changed since, or slices are held */
+    const char *phase;            /* of the epoch; NULL: it is not keyed */
     unsigned slices, held, moved; /* all of them; that wait for their owner; that this epoch moves */
-    uint64_t changes;          /* slices that have changed hands, ever */
+    uint64_t changes;             /* slices that have changed hands, ever */
 };
-/* Which worker owns a key of a keyed service (0: none yet), and whether it is held because it changes hands. False:
-   there is no such service. */
+/* Which worker owns a key of a keyed service (0: none yet), and whether it is held because it changes hands.
+   False: there is no such service. */
 bool core_key_owner(const struct core *core, struct slice service, struct slice key, uint64_t *ret_worker,
                     bool *ret_held);
 /* Slots of the workers that offer it; 0 for a service that does not exist. */

@@ -62,8 +62,8 @@ static void fill_pool(struct core *core, struct pool *p) {
     }
 }
 
-/* A job that is refused as its turn comes lets the next one of its key go on, in whatever pool: not in the midst of
-   this, as that one may be about the same worker. */
+/* A job that is refused as its turn comes lets the next one of its key go on, in whatever pool: not in the
+   midst of this, as that one may be about the same worker. */
 static void settle_debts(struct core *core) {
     struct list *owed;
     while ((owed = list_pop_front(&core->owed))) fill_pool(core, CONTAINER_OF(owed, struct pool, owed));

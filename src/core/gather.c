@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Scatter and gather: a request whose worker has made parts of it has no job until they have answered. Parts are
- * requests, whose parent it is; they end by themselves, or with it.
+ * Scatter and gather: a request whose worker has made parts of it has no job until they have answered. Parts
+ * are requests, whose parent it is; they end by themselves, or with it.
  */
 #include "core/state.h"
 #include "weir/weir.h"

@@ -21,7 +21,8 @@ int core_job_next_hop(struct core *core, struct request *r, const struct core_ho
         return ret_why->error = WEIR_ENOSERVICE;
     }
     struct place place;
-    struct demand demand = {hop->message, r->tenant, hop->bytes, core_service_priority(s, r->priority), r->deadline};
+    struct demand demand = {hop->message, r->tenant, hop->bytes, core_service_priority(s, r->priority),
+                            r->deadline};
     int err = core_limits_admit(core, s, &demand, &place, ret_why);
     if (err == WEIR_EINVAL) ret_why->status = 502; /* as above: a worker has said it */
     if (err != 0) return err;

@@ -35,8 +35,8 @@ struct request {
     uint64_t cost;     /* 0: unknown */
     size_t bytes;
     struct action action;
-    struct failure why; /* of a FAIL */
-    char *why_name;     /* holds why.service when no service has that name */
+    struct failure why;           /* of a FAIL */
+    char *why_name;               /* holds why.service when no service has that name */
     struct gatherer *gatherer;    /* NULL: it does not gather */
     struct service *gathers_from; /* the service that scattered it */
     struct request *parent;       /* of a part */
@@ -56,12 +56,12 @@ struct job {
     struct worker *worker; /* NULL: QUEUED */
     struct list link;      /* in its lane of the queue, or in the worker's jobs */
     struct place place;
-    struct key *key;   /* of a keyed service's */
+    struct key *key;     /* of a keyed service's */
     struct queue *queue; /* QUEUED, unless it is behind its key's head, or parked */
     struct lane *lane;   /* in it; NULL: it has come back */
-    size_t heap_at;    /* in lane.cheap, or HEAP_NOWHERE */
-    int64_t order;     /* among all that were ever queued; negative: it has come back */
-    uint64_t cost;     /* the request's, the unknown ones last */
+    size_t heap_at;      /* in lane.cheap, or HEAP_NOWHERE */
+    int64_t order;       /* among all that were ever queued; negative: it has come back */
+    uint64_t cost;       /* the request's, the unknown ones last */
     struct action action;
     uint64_t request_id;
     uint64_t queued_at, sent_at;
@@ -78,7 +78,8 @@ int core_job_next_hop(struct core *core, struct request *r, const struct core_ho
                       struct failure *ret_why);
 /* The request is that job, with that message, from now on. */
 void core_job_go_on(struct core *core, struct request *r, struct job *job, const struct core_hop *hop);
-/* The same from the other side: it cannot go on, for that reason, which may name a service that does not exist. */
+/* The same from the other side: it cannot go on, for that reason, which may name a service that does not
+ * exist. */
 void core_job_go_nowhere(struct core *core, struct request *r, struct failure *why);
 /* Frees a job that is in no queue and at no worker, and its action. */
 void core_job_free(struct core *core, struct job *job);
@@ -98,7 +99,8 @@ void core_job_retry(struct core *core, struct job *job, bool renew);
 void core_request_drop_job(struct core *core, struct request *r, enum core_cause cause);
 /* The request gathers no more, for whatever reason: its parts are cancelled. */
 void core_request_drop_parts(struct core *core, struct request *r);
-/* For a request without a job: it is over, its requester need not be told; but its gatherer, if it has one. */
+/* For a request without a job: it is over, its requester need not be told; but its gatherer, if it has one.
+ */
 void core_request_withdraw(struct core *core, struct request *r);
 /* A request that is queued for the first time. NULL: out of memory. */
 struct request *core_request_new(struct core *core, const struct core_request *from, unsigned priority,

@@ -132,9 +132,8 @@ static int by_id(const void *a, const void *b) {
 /* The member with this id; NULL: none, or not any more. */
 static struct member *member_of(const struct keyed *k, uint64_t id) {
     struct member wanted = {.id = id}, *p = &wanted;
-    struct member **found = k->member_count
-                                ? bsearch(&p, k->members, k->member_count, sizeof(struct member *), by_id)
-                                : NULL;
+    struct member **found =
+        k->member_count ? bsearch(&p, k->members, k->member_count, sizeof(struct member *), by_id) : NULL;
     return found ? *found : NULL;
 }
 
@@ -253,7 +252,8 @@ void core_keyed_leave(struct core *core, struct keyed *k, struct worker *w) {
 /* Of its name, so that it is the same when it comes back; unless another member has that name. */
 static uint64_t ring_id(const struct keyed *k, const struct worker *w) {
     uint64_t id = hash_bytes(w->name, 0);
-    while (id == 0 || member_of(k, id)) id = hash_bytes((struct slice){(const char *)&w->id, sizeof w->id}, id + 1);
+    while (id == 0 || member_of(k, id))
+        id = hash_bytes((struct slice){(const char *)&w->id, sizeof w->id}, id + 1);
     return id;
 }
 

@@ -4,15 +4,15 @@
  * that the ring says owns the key.
  *
  * The first job of each key (its head) stands in its owner's pool, which has no other worker; the others wait
- * behind it. A head that has no owner, or whose slice is held as it changes hands, is parked. A key is taken until
- * the worker's side of its job has ended (its slot is free), so no two workers ever work on it at once, not
- * even when the first job was cancelled.
+ * behind it. A head that has no owner, or whose slice is held as it changes hands, is parked. A key is taken
+ * until the worker's side of its job has ended (its slot is free), so no two workers ever work on it at once,
+ * not even when the first job was cancelled.
  *
- * Members are the workers that offer the service, do not drain and have had a slot; a member's weight is the most
- * slots that it has had, and its place in the ring comes of its name, so that a worker that comes back gets its
- * keys back. When they change, the next epoch is proposed within a millisecond, for all changes at once. A
- * slice with jobs that run stays held until they have ended, or for KEYED_SYNC_US: after that only its keys
- * that are taken wait.
+ * Members are the workers that offer the service, do not drain and have had a slot; a member's weight is the
+ * most slots that it has had, and its place in the ring comes of its name, so that a worker that comes back
+ * gets its keys back. When they change, the next epoch is proposed within a millisecond, for all changes at
+ * once. A slice with jobs that run stays held until they have ended, or for KEYED_SYNC_US: after that only
+ * its keys that are taken wait.
  */
 #ifndef CORE_KEYED_H
 #define CORE_KEYED_H
@@ -41,12 +41,12 @@ struct keyed {
     struct list pending; /* in core.resizing: members have changed (dirty), or slices are held */
     bool dirty;
     struct resize resize;
-    uint64_t sync_until; /* of an epoch that is not committed */
+    uint64_t sync_until;     /* of an epoch that is not committed */
     struct member **members; /* by id */
     size_t member_count;
     struct key **keys; /* a hash table; a power of two of buckets */
     size_t key_size, key_count;
-    struct list parked;             /* heads without a place */
+    struct list parked;            /* heads without a place */
     uint32_t running[RING_SLICES]; /* jobs at workers */
 };
 

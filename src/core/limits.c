@@ -97,7 +97,8 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
                             : core_ready_best(&ret_place->pool->ready) != NULL;
     if (at_once) return 0;
     bool fits_here = fits(s->queued, s->queued_bytes, demand->bytes, c->max_queued, c->max_queued_bytes);
-    bool fits_hub = fits(core->queued, core->queued_bytes, demand->bytes, hub->max_queued, hub->max_queued_bytes);
+    bool fits_hub =
+        fits(core->queued, core->queued_bytes, demand->bytes, hub->max_queued, hub->max_queued_bytes);
     if (!(fits_here && fits_hub) && ret_place->later && core_ready_best(&ret_place->later->ready)) {
         *ret_place = (struct place){.pool = ret_place->later}; /* no room to wait for whom it prefers */
         return 0;

@@ -36,8 +36,8 @@ struct demand {
     unsigned priority;
     uint64_t deadline; /* 0: none */
 };
-/* May it be queued there? 0 and where it is to stand; or WEIR_EFULL, WEIR_EINVAL, WEIR_ENOMEM and *ret_why. Counts
-   what it refuses. */
+/* May it be queued there? 0 and where it is to stand; or WEIR_EFULL, WEIR_EINVAL, WEIR_ENOMEM and *ret_why.
+   Counts what it refuses. */
 int core_limits_admit(struct core *core, struct service *s, const struct demand *demand,
                       struct place *ret_place, struct failure *ret_why);
 /* When a queued job will have waited too long for an overloaded service: its queue is a standing one then.

@@ -187,7 +187,8 @@ static bool make_room(struct core *core, struct service *s) {
     return true;
 }
 
-static int pool_new(struct core *core, struct service *s, struct slice need, uint64_t hash, struct pool **ret) {
+static int pool_new(struct core *core, struct service *s, struct slice need, uint64_t hash,
+                    struct pool **ret) {
     if (!make_room(core, s)) return WEIR_EFULL;
     if (!s->pool_names) s->pool_names = calloc(POOL_BUCKETS, sizeof(struct pool *));
     struct pool *p = s->pool_names ? malloc(sizeof *p + need.n) : NULL;
@@ -245,8 +246,8 @@ static int find(struct core *core, struct service *s, const void *message, struc
     enter(any); /* so that making the other one does not drop it */
     err = pool_get(core, s, (struct slice){need, n}, &ret->pool);
     leave(any);
-    bool worth_it = err == 0 && has_workers(ret->pool) &&
-                    (c->prefer_us > 0 || core_ready_best(&ret->pool->ready));
+    bool worth_it =
+        err == 0 && has_workers(ret->pool) && (c->prefer_us > 0 || core_ready_best(&ret->pool->ready));
     if (worth_it)
         ret->later = any;
     else

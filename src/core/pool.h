@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The jobs of a service that the same workers can run, and those workers. Every service has its plain pool, of
- * all jobs that ask for nothing special and all workers that offer the service. Jobs that need labels stand
- * in a pool of their needs, which has the workers that carry these labels; it is made when a job asks for
- * it, and kept for the next one as long as there is room.
+ * The jobs of a service that the same workers can run, and those workers. Every service has its plain pool,
+ * of all jobs that ask for nothing special and all workers that offer the service. Jobs that need labels
+ * stand in a pool of their needs, which has the workers that carry these labels; it is made when a job asks
+ * for it, and kept for the next one as long as there is room.
  *
  * Invariant between calls: a pool with queued jobs has no ready worker.
  */
@@ -41,8 +41,8 @@ struct pool {
     struct slice need; /* labels, with commas, in the same piece of memory; empty: the plain one */
 };
 
-/* Where a job stands, and where it goes when it has waited for prefer-wait (NULL: it stays). In a keyed service the
-   pool is the plain one; the key, borrowed from the message, says more. */
+/* Where a job stands, and where it goes when it has waited for prefer-wait (NULL: it stays). In a keyed
+   service the pool is the plain one; the key, borrowed from the message, says more. */
 struct place {
     struct pool *pool, *later;
     struct slice key;
@@ -50,8 +50,8 @@ struct place {
 
 void core_pool_init(struct pool *p, struct service *s);
 void core_pool_fini(struct pool *p);
-/* Where a job with this message is to stand. 0; or WEIR_ENOMEM, WEIR_EFULL (too many different needs at once),
-   WEIR_EINVAL (no key, or a header that no label can be made of) and *ret_why. */
+/* Where a job with this message is to stand. 0; or WEIR_ENOMEM, WEIR_EFULL (too many different needs at
+   once), WEIR_EINVAL (no key, or a header that no label can be made of) and *ret_why. */
 int core_pool_find(struct core *core, struct service *s, const void *message, struct place *ret,
                    const char **ret_why);
 /* When a job no longer waits for whom it prefers; UINT64_MAX: it prefers nobody. */
@@ -66,8 +66,8 @@ void core_pools_free(struct core *core, struct service *s);
 
 /* For core_pools_join, made beforehand. NULL: out of memory. */
 struct offer *core_offer_new(struct worker *w);
-/* The worker joins the plain pool of the service, by the offer given, which it owns from now on, and all pools whose
-   needs it fulfils. 0 or WEIR_ENOMEM: none of them; never for a service that is new. */
+/* The worker joins the plain pool of the service, by the offer given, which it owns from now on, and all
+   pools whose needs it fulfils. 0 or WEIR_ENOMEM: none of them; never for a service that is new. */
 int core_pools_join(struct service *s, struct offer *plain);
 /* One worker joins or leaves one pool. 0 or WEIR_ENOMEM. */
 int core_pool_admit(struct pool *p, struct worker *w);
@@ -76,7 +76,8 @@ void core_pool_expel(struct pool *p, struct worker *w);
 void core_pools_leave(struct core *core, struct worker *w);
 /* It leaves all its pools, which lose nothing else. */
 void core_pools_part(struct worker *w);
-/* Its labels have changed: it joins and leaves pools. 0, or WEIR_ENOMEM: it has joined fewer than it could. */
+/* Its labels have changed: it joins and leaves pools. 0, or WEIR_ENOMEM: it has joined fewer than it could.
+ */
 int core_pools_relabel(struct core *core, struct worker *w);
 
 #endif

@@ -150,13 +150,15 @@ static void occupy(const struct core *core, struct queue *q, unsigned priority) 
     q->occupied |= 1u << priority;
 }
 
-/* Enters the lane that it belongs to, which has a turn from then on; after the given job, or as the first one. */
+/* Enters the lane that it belongs to, which has a turn from then on; after the given job, or as the first
+ * one. */
 static void enter_lane(struct core *core, struct queue *q, struct job *job) {
     struct lane *l = lane_get(core, q, job);
     job->lane = l;
     if (l->count++ == 0) lane_begin(core, l);
     struct list *after = l->jobs.prev; /* what it passes has come since: nothing, or not much */
-    while (after != &l->jobs && CONTAINER_OF(after, struct job, link)->order > job->order) after = after->prev;
+    while (after != &l->jobs && CONTAINER_OF(after, struct job, link)->order > job->order)
+        after = after->prev;
     list_insert_before(after->next, &job->link);
     if (job->service->config.shortest_first) (void)heap_add(&l->cheap, job);
 }
@@ -177,7 +179,8 @@ void core_queue_put(struct core *core, struct queue *q, struct job *job, bool ba
     core_queue_move(core, q, job);
 }
 
-/* Out of the queue, and of its lane, which is returned and may have no more jobs then; NULL: it stood in none. */
+/* Out of the queue, and of its lane, which is returned and may have no more jobs then; NULL: it stood in
+ * none. */
 static struct lane *leave(struct job *job) {
     struct queue *q = job->queue;
     struct lane *l = job->lane;
@@ -275,12 +278,14 @@ uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now) {
 
 size_t core_queue_ahead(const struct core *core, const struct queue *q, const struct tenant *t,
                         unsigned priority) {
-    const struct lane *l = t == &core->tenants.nobody ? &q->common[priority] : lane_find(core, q, t, priority);
+    const struct lane *l =
+        t == &core->tenants.nobody ? &q->common[priority] : lane_find(core, q, t, priority);
     size_t own = l ? l->count : 0, others = q->lanes[priority] - (own > 0);
     return q->back[priority] + own + (own + 1) * others; /* a turn of each other one before each of its own */
 }
 
-void core_queue_each(struct core *core, const struct queue *q, void (*visit)(struct core *core, struct job *job)) {
+void core_queue_each(struct core *core, const struct queue *q,
+                     void (*visit)(struct core *core, struct job *job)) {
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
         LIST_FOR (node, &q->returned[p]) visit(core, CONTAINER_OF(node, struct job, link));
         LIST_FOR (turn, &q->turns[p])

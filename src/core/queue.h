@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Jobs that wait, and whose turn it is. Priority classes are strict but for ageing; within a class tenants take
- * turns (deficit round robin, Shreedhar and Varghese 1996, with jobs as the unit: a turn is as many jobs as
- * the tenant's weight says); a tenant's jobs in a class form a lane, which is in order of arrival, or
- * cheapest first. Jobs that have come back from a worker go before all others of their class: they have had their
- * turn.
+ * Jobs that wait, and whose turn it is. Priority classes are strict but for ageing; within a class tenants
+ * take turns (deficit round robin, Shreedhar and Varghese 1996, with jobs as the unit: a turn is as many jobs
+ * as the tenant's weight says); a tenant's jobs in a class form a lane, which is in order of arrival, or
+ * cheapest first. Jobs that have come back from a worker go before all others of their class: they have had
+ * their turn.
  *
- * The first lane of a class always has credit left, so whose turn it is can be seen without changing anything.
- * Nothing here can fail: without memory for a lane of its own a tenant's job stands in the common one, and a
- * job that does not fit into a lane's heap is found through its list.
+ * The first lane of a class always has credit left, so whose turn it is can be seen without changing
+ * anything. Nothing here can fail: without memory for a lane of its own a tenant's job stands in the common
+ * one, and a job that does not fit into a lane's heap is found through its list.
  */
 #ifndef CORE_QUEUE_H
 #define CORE_QUEUE_H
@@ -25,7 +25,7 @@ struct lane {
     struct list turn; /* in its class's turns while it has jobs */
     struct list jobs; /* as they came */
     size_t count;
-    struct heap cheap; /* order = shortest: the same jobs, the cheapest first */
+    struct heap cheap;     /* order = shortest: the same jobs, the cheapest first */
     struct tenant *tenant; /* NULL: the common lane */
     struct lane *next;     /* in its bucket of core.lanes */
     struct queue *queue;
@@ -35,10 +35,10 @@ struct lane {
 };
 
 struct queue {
-    unsigned occupied;   /* bit p: class p has jobs */
-    uint64_t busy_since; /* since when it has not been empty, if it is not */
+    unsigned occupied;                     /* bit p: class p has jobs */
+    uint64_t busy_since;                   /* since when it has not been empty, if it is not */
     struct list returned[CORE_PRIORITIES]; /* what came back; the last one first */
-    size_t back[CORE_PRIORITIES]; /* how many */
+    size_t back[CORE_PRIORITIES];          /* how many */
     struct list turns[CORE_PRIORITIES];
     unsigned lanes[CORE_PRIORITIES]; /* how many have turns */
     struct lane common[CORE_PRIORITIES];
@@ -68,15 +68,18 @@ void core_queue_take(struct core *core, struct job *job);
 void core_queue_drop(struct core *core, struct job *job);
 /* The job whose turn it is: lowest class after ageing, then longest waiting. NULL: none. */
 struct job *core_queue_next(const struct queue *q, uint64_t now, uint64_t age_us);
-/* Of two waiting jobs of one service in different queues, whose turn it is: lowest class after ageing; then what
-   came back; of different tenants, the one that has had less (see tenant.used); of the same one, as in a lane. */
+/* Of two waiting jobs of one service in different queues, whose turn it is: lowest class after ageing; then
+   what came back; of different tenants, the one that has had less (see tenant.used); of the same one, as in a
+   lane. */
 bool core_queue_before(const struct job *a, const struct job *b, uint64_t now);
 /* The class of a waiting job after ageing. */
 unsigned core_queue_class(const struct job *job, uint64_t now, uint64_t age_us);
 uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now);
 /* How many jobs of this class go before one of the tenant that comes now, about. */
-size_t core_queue_ahead(const struct core *core, const struct queue *q, const struct tenant *t, unsigned priority);
+size_t core_queue_ahead(const struct core *core, const struct queue *q, const struct tenant *t,
+                        unsigned priority);
 /* Calls visit for every job. It must not change the queue. */
-void core_queue_each(struct core *core, const struct queue *q, void (*visit)(struct core *core, struct job *job));
+void core_queue_each(struct core *core, const struct queue *q,
+                     void (*visit)(struct core *core, struct job *job));
 
 #endif

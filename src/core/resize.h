@@ -2,11 +2,10 @@
 /*
  * How slices of a ring change hands when its members change, so that no two members work on a key at once:
  *
- *   prepare       a new epoch with the members that are wanted; the slices that are to move are held: nothing of
- *                 them is begun
- *   synchronise   whoever gives a slice up says when it is done with it; then the slice is its new owner's, and
- *                 held no more. The others go on all the time
- *   (stable)      all have moved: the epoch is committed
+ *   prepare       a new epoch with the members that are wanted; the slices that are to move are held: nothing
+ * of them is begun synchronise   whoever gives a slice up says when it is done with it; then the slice is its
+ * new owner's, and held no more. The others go on all the time (stable)      all have moved: the epoch is
+ * committed
  *
  * When members change meanwhile, or one dies, the next epoch begins from where this one stands: slices that
  * had moved stay moved, and those whose owner is to be the old one after all are held no more. What is
@@ -40,8 +39,8 @@ void resize_fini(struct resize *r);
 int resize_propose(struct resize *r, const struct ring_member *members, size_t n);
 /* All members of the epoch hold what moves. 0, or WEIR_ESTATE: an older epoch, or the wrong phase. */
 int resize_prepared(struct resize *r, uint64_t epoch);
-/* Nothing of the slice is under way any more: it changes hands. 0, or WEIR_ESTATE: an older epoch, or it does not
-   move. */
+/* Nothing of the slice is under way any more: it changes hands. 0, or WEIR_ESTATE: an older epoch, or it does
+   not move. */
 int resize_synced(struct resize *r, uint64_t epoch, unsigned slice);
 
 static inline bool resize_holds(const struct resize *r, unsigned slice) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A service inside the core: its pools of jobs and workers, and what was measured. Services are never removed.
+ * A service inside the core: its pools of jobs and workers, and what was measured. Services are never
+ * removed.
  */
 #ifndef CORE_SERVICE_H
 #define CORE_SERVICE_H
@@ -11,8 +12,9 @@
 
 struct service {
     struct pool plain;
-    struct list pools, idle_pools; /* those with needs; of them those without jobs, the one used last is last */
-    struct pool **pool_names;      /* a hash table of them by need: POOL_BUCKETS chains, or NULL */
+    struct list pools,
+        idle_pools;           /* those with needs; of them those without jobs, the one used last is last */
+    struct pool **pool_names; /* a hash table of them by need: POOL_BUCKETS chains, or NULL */
     unsigned pool_count;
     size_t waiting[CORE_PRIORITIES]; /* queued jobs by class, in all pools */
     size_t queued;
@@ -38,16 +40,16 @@ static inline unsigned core_service_priority(const struct service *s, unsigned p
     unsigned best = s->config.best_priority < CORE_PRIORITIES ? s->config.best_priority : CORE_PRIORITIES - 1;
     return priority < best ? best : priority;
 }
-/* Puts a job into the queue of its place; back: it has been at a worker. One that has a key is handed out at once, if
-   it can be; for others see core_dispatch_pool. */
+/* Puts a job into the queue of its place; back: it has been at a worker. One that has a key is handed out at
+   once, if it can be; for others see core_dispatch_pool. */
 void core_service_put(struct core *core, struct job *job, bool back);
 /* Takes a queued job out; turn: it goes to a worker. */
 void core_service_take(struct core *core, struct job *job, bool turn);
 /* How long its oldest queued job has waited; 0: none. */
 uint64_t core_service_oldest_wait(const struct service *s, uint64_t now);
 
-/* Hands out queued jobs of the pool while it has ready workers; when called from within a core_dispatch_..., after
-   that. */
+/* Hands out queued jobs of the pool while it has ready workers; when called from within a core_dispatch_...,
+   after that. */
 void core_dispatch_pool(struct core *core, struct pool *p);
 /* The same, at the end of the next core_dispatch_... of any kind. */
 void core_dispatch_later(struct core *core, struct pool *p);

@@ -28,7 +28,7 @@ struct core {
     struct lanes lanes;
     int64_t first_order, last_order; /* of jobs: see job.order */
     uint64_t used;                   /* see tenant.used */
-    struct service **services; /* in order of definition */
+    struct service **services;       /* in order of definition */
     size_t service_count, service_room;
     uint32_t *names; /* hash table of indexes into services, plus 1; its size is a power of two */
     size_t names_size;

@@ -5,7 +5,13 @@
 #include "weir/weir.h"
 #include <stdlib.h>
 
-enum { FIRST_BUCKETS = 16, NAME_MOST = 255, FORGOTTEN_AT_ONCE = 4, BURST_MOST = 1000000, USED_PER_JOB = 1 << 20 };
+enum {
+    FIRST_BUCKETS = 16,
+    NAME_MOST = 255,
+    FORGOTTEN_AT_ONCE = 4,
+    BURST_MOST = 1000000,
+    USED_PER_JOB = 1 << 20
+};
 #define HOUR_NS (UINT64_C(3600) * 1000000000)
 
 /* ---- rates ----
@@ -170,7 +176,8 @@ void core_tenant_take(struct tenant *t, uint64_t now) {
     t->full_at_ns = (t->full_at_ns > now * 1000 ? t->full_at_ns : now * 1000) + token_ns(&t->config);
 }
 
-bool core_tenant_next(const struct core *core, struct core_tenant_cursor *cursor, struct core_tenant_view *ret) {
+bool core_tenant_next(const struct core *core, struct core_tenant_cursor *cursor,
+                      struct core_tenant_view *ret) {
     MAGIC_CHECK(core, CORE_MAGIC);
     const struct tenants *all = &core->tenants;
     const struct tenant *t = cursor->begun ? cursor->next : &all->nobody;

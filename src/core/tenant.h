@@ -15,12 +15,12 @@ struct tenant {
     struct list idle;    /* in core.idle_tenants while it has no requests */
     struct core_tenant_config config;
     bool configured;
-    uint64_t requests; /* that are alive */
+    uint64_t requests;   /* that are alive */
     uint64_t full_at_ns; /* when its token bucket will be full again */
     uint64_t submitted, dispatched, rejected_rate;
-    /* What it has had, over its weight, in jobs that were taken from queues; one that comes after a pause begins where
-       the others are (start-time fair queueing, Goyal, Vin and Cheng 1996). Decides between queues of one service;
-       within a queue tenants take turns. */
+    /* What it has had, over its weight, in jobs that were taken from queues; one that comes after a pause
+       begins where the others are (start-time fair queueing, Goyal, Vin and Cheng 1996). Decides between
+       queues of one service; within a queue tenants take turns. */
     uint64_t used;
     uint64_t hash;
     struct slice name;
@@ -30,7 +30,7 @@ struct tenant {
 struct tenants {
     struct tenant **buckets; /* a power of two of them */
     size_t size, count;
-    struct list idle; /* who left first is first */
+    struct list idle;     /* who left first is first */
     struct tenant nobody; /* the requests without a tenant of their own */
 };
 

@@ -224,7 +224,8 @@ static int check_keyed(const struct config *c, char **ret_text) {
         const struct config_service *s = i < c->service.count ? &all[i] : &c->service_default;
         if (s->key && (s->require || s->prefer))
             return config_fail(ret_text, "%s%s: key cannot be combined with require or prefer",
-                               i < c->service.count ? "service " : "", i < c->service.count ? s->section.name : "key");
+                               i < c->service.count ? "service " : "",
+                               i < c->service.count ? s->section.name : "key");
     }
     return 0;
 }

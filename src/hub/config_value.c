@@ -87,10 +87,12 @@ static int check_keyed(struct slice s, char **ret_text) {
     uint64_t n;
     name = slice_trim(name);
     bool fine = slice_eq(kind, SLICE("header")) ? text_is_token(name)
-                : slice_eq(kind, SLICE("query")) ? name.n > 0 && all_in(name, "-._~%+!*'()")
-                                                 : slice_eq(kind, SLICE("path")) && slice_u64(name, &n) && n > 0;
+                : slice_eq(kind, SLICE("query"))
+                    ? name.n > 0 && all_in(name, "-._~%+!*'()")
+                    : slice_eq(kind, SLICE("path")) && slice_u64(name, &n) && n > 0;
     if (fine) return 0;
-    return config_fail(ret_text, "\"%.*s\" is not where a key can be (header NAME, query NAME or path N)", SLICE_ARG(s));
+    return config_fail(ret_text, "\"%.*s\" is not where a key can be (header NAME, query NAME or path N)",
+                       SLICE_ARG(s));
 }
 
 static int check_text(enum config_type type, const char *text, char **ret_text) {

@@ -40,10 +40,10 @@ static json_t *service(const struct core_service_view *v) {
     put_text(o, "prefer", v->config->prefer);
     if (v->phase)
         json_object_set_new(o, "ring",
-                            json_pack("{s:o,s:s,s:i,s:i,s:i,s:i,s:o,s:o}", "epoch", number(v->epoch), "phase", v->phase,
-                                      "members", (int)v->members, "slices", (int)v->slices, "held", (int)v->held,
-                                      "moved", (int)v->moved, "moved_ever", number(v->changes), "keys",
-                                      number(v->keys)));
+                            json_pack("{s:o,s:s,s:i,s:i,s:i,s:i,s:o,s:o}", "epoch", number(v->epoch), "phase",
+                                      v->phase, "members", (int)v->members, "slices", (int)v->slices, "held",
+                                      (int)v->held, "moved", (int)v->moved, "moved_ever", number(v->changes),
+                                      "keys", number(v->keys)));
     return o;
 }
 

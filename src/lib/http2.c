@@ -3,9 +3,8 @@
  * The worker's side of reverse HTTP/2 (docs/protocol.md "Reverse HTTP/2"): here the worker is the HTTP/2
  * server.
  *
- * A job whose stream was reset while its handler runs is a zombie: MAX_CONCURRENT_STREAMS is lowered at once,
- * before the ACK of the PING that the hub sends behind each RST_STREAM, and raised when the handler has
- * returned.
+ * A job whose stream was reset may have a handler that runs on. Its slot is busy for the hub until the PING
+ * that the hub sends behind each RST_STREAM is answered: that waits for the handler.
  */
 #include "lib/worker.h"
 #include "wire/h2.h"
@@ -57,8 +56,40 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return add_field(job, n, v) == 0 ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
+static void pong(struct uplink *l, const uint8_t opaque[8]) {
+    (void)nghttp2_submit_ping(l->session, NGHTTP2_FLAG_ACK, opaque);
+}
+
+/* An answer to the last one does for those before it too, so when there are too many the last one waits
+ * longer. */
+static void on_ping(struct uplink *l, const uint8_t opaque[8]) {
+    static const uint8_t heartbeat[8];
+    if (memcmp(opaque, heartbeat, 8) == 0 || list_empty(&l->resets)) {
+        pong(l, opaque);
+        return;
+    }
+    if (l->ping_count == PINGS_HELD) l->ping_count--;
+    struct held_ping *p = &l->pings[l->ping_count++];
+    memcpy(p->opaque, opaque, 8);
+    p->resets = l->reset_count;
+}
+
+void http2_returned(struct weir_job *job) {
+    struct uplink *l = job->reset_by;
+    list_del(&job->link_node);
+    job->reset_by = NULL;
+    uint64_t oldest = UINT64_MAX;
+    if (!list_empty(&l->resets))
+        oldest = CONTAINER_OF(l->resets.next, struct weir_job, link_node)->reset_serial;
+    unsigned n = 0;
+    for (; n < l->ping_count && l->pings[n].resets < oldest; n++) pong(l, l->pings[n].opaque);
+    l->ping_count -= n;
+    memmove(l->pings, l->pings + n, l->ping_count * sizeof(*l->pings));
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg) {
-    (void)arg;
+    if (frame->hd.type == NGHTTP2_PING && !(frame->hd.flags & NGHTTP2_FLAG_ACK))
+        on_ping(arg, frame->ping.opaque_data);
     if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) return 0;
     struct weir_job *job = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (!job) return 0;
@@ -87,10 +118,21 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
 
 static int on_stream_close(nghttp2_session *session, int32_t stream, uint32_t error, void *arg) {
     struct weir_job *job = nghttp2_session_get_stream_user_data(session, stream);
-    (void)error, (void)arg;
+    struct uplink *l = arg;
     if (!job) return 0;
-    session_lost(job);
-    session_announce_all(job->worker);
+    if (error != NGHTTP2_CANCEL) {
+        session_lost(job);
+        session_announce_all(job->worker);
+        job_release(job);
+        return 0;
+    }
+    session_detach(job);
+    if (!job->handled && !job->redirect) { /* its handler runs on, or is still to be run */
+        job_cancel(job);
+        job->reset_by = l;
+        job->reset_serial = ++l->reset_count;
+        list_push_back(&l->resets, &job->link_node);
+    }
     job_release(job);
     return 0;
 }
@@ -203,6 +245,7 @@ int http2_start(struct uplink *l) {
 
 void http2_stop(struct uplink *l) {
     if (!l->session) return;
+    l->ping_count = 0;
     nghttp2_session_del(l->session);
     l->session = NULL;
 }

@@ -88,7 +88,7 @@ static void run_job(struct weir_worker *w) {
     pthread_mutex_lock(&w->lock);
     learn(job->service, took);
     w->busy--;
-    bool slots_changed = job->zombie;
+    bool slots_changed = job->zombie || job->reset_by;
     struct uplink *l = job->link;
     session_answer(job);
     bool others_lead = w->leading;

@@ -27,8 +27,10 @@ static int set_scatter(weir_job *job, const char *service, const char *gather) {
     return err;
 }
 
-int weir_scatter(weir_job *job, const char *service, const char *gather, const weir_part *parts, size_t count) {
-    if (!text_is_service(slice_of(service)) || (gather && !text_is_service(slice_of(gather)))) return WEIR_EINVAL;
+int weir_scatter(weir_job *job, const char *service, const char *gather, const weir_part *parts,
+                 size_t count) {
+    if (!text_is_service(slice_of(service)) || (gather && !text_is_service(slice_of(gather))))
+        return WEIR_EINVAL;
     uint64_t bits[2];
     char boundary[MULTIPART_BOUNDARY], type[MULTIPART_TYPE + 1];
     int err = random_entropy(&bits[0]);
@@ -60,7 +62,8 @@ static int begin(weir_job *job) {
     char boundary[MULTIPART_BOUNDARY];
     const char *body;
     size_t size;
-    if (multipart_boundary(head_get(&job->head, HEAD_CONTENT_TYPE), boundary, NULL) != 0) return WEIR_EMALFORMED;
+    if (multipart_boundary(head_get(&job->head, HEAD_CONTENT_TYPE), boundary, NULL) != 0)
+        return WEIR_EMALFORMED;
     int err = weir_job_body(job, &body, &size);
     if (err != 0) return err;
     job->parts = malloc(sizeof(*job->parts));

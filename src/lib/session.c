@@ -71,6 +71,13 @@ void session_stop(struct uplink *l) {
         session_lost(job);
         job_release(job);
     }
+    LIST_FOR (node, &l->resets) { /* the hub does not know of their slots any more */
+        struct weir_job *job = CONTAINER_OF(node, struct weir_job, link_node);
+        list_del(node);
+        job->reset_by = NULL;
+        job->zombie = true;
+        l->worker->zombies++;
+    }
     l->state = UPLINK_CLOSED;
     session_announce_all(l->worker);
 }
@@ -98,6 +105,7 @@ void session_answer(struct weir_job *job) {
     struct weir_worker *w = job->worker;
     redirect_over(job);
     job->handled = true;
+    if (job->reset_by) http2_returned(job);
     if (job->zombie) {
         w->zombies--;
         session_announce_all(w);

@@ -54,6 +54,7 @@ static int add_link(struct weir_worker *w, struct slice address, int fd) {
                          .given = fd >= 0,
                          .state = fd >= 0 ? UPLINK_CONNECTING : UPLINK_WAITING};
     list_init(&l->jobs);
+    list_init(&l->resets);
     l->name = strndup(address.p, address.n);
     int err = l->name ? 0 : WEIR_ENOMEM;
     if (err == 0 && fd < 0) err = zmq_endpoint(l->name, &l->endpoint);

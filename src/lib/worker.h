@@ -70,6 +70,13 @@ enum uplink_state {
     UPLINK_CLOSED
 };
 
+/* A PING behind RST_STREAMs, whose answer waits for the handlers of those jobs. */
+enum { PINGS_HELD = 64 };
+struct held_ping {
+    uint8_t opaque[8];
+    uint64_t resets; /* how many there had been */
+};
+
 /* The connection to one hub. */
 struct uplink {
     struct weir_worker *worker;
@@ -85,6 +92,10 @@ struct uplink {
     struct buffer in; /* of the upgrade's answer */
     size_t scanned;
     struct buffer out;
+    struct list resets; /* jobs whose stream was reset and whose handler has not returned, oldest first */
+    uint64_t reset_count;
+    struct held_ping pings[PINGS_HELD];
+    unsigned ping_count;
     struct lookup *lookup;  /* while dialling */
     unsigned address_index; /* of its addresses: which to dial next */
     /* ZeroMQ */
@@ -149,6 +160,8 @@ struct weir_job {
     int cancelled;             /* atomic */
     int event_fd;              /* of weir_job_fd; -1: not asked for */
     struct redirect *redirect; /* its body is fetched from the worker */
+    struct uplink *reset_by;   /* its stream was reset, and its hub waits for the handler */
+    uint64_t reset_serial;
     bool has_stream, handled, zombie;
     bool body_ended, body_cut, end_told;
     pthread_cond_t changed;
@@ -156,7 +169,7 @@ struct weir_job {
     struct http_head head;
     struct buffer body;     /* received, not yet read */
     struct buffer gathered; /* by weir_job_body */
-    struct parts *parts;     /* of it, as weir_job_next_part walks them */
+    struct parts *parts;    /* of it, as weir_job_next_part walks them */
     uint64_t began_ms;
     /* the answer */
     struct http_head answer;
@@ -221,6 +234,8 @@ void http2_more(struct weir_job *job);
 void http2_give_up(struct weir_job *job);
 void http2_consumed(struct weir_job *job, size_t n);
 int http2_redirect(struct weir_job *job, const char *location);
+/* The handler of a job whose stream was reset has returned. */
+void http2_returned(struct weir_job *job);
 
 /* scatter.c */
 void parts_free(struct parts *p);

@@ -19,6 +19,7 @@ int h2_session_new(bool server, const struct h2_handlers *handlers, void *arg, n
     nghttp2_option_set_no_auto_window_update(option, 1);
     nghttp2_option_set_max_deflate_dynamic_table_size(option, H2_TABLE_SIZE);
     nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_option_set_no_auto_ping_ack(option, server); /* the worker chooses when */
     int err = server ? nghttp2_session_server_new2(ret, callbacks, arg, option)
                      : nghttp2_session_client_new2(ret, callbacks, arg, option);
     nghttp2_option_del(option);

@@ -197,7 +197,8 @@ static int parse_scatter(struct slice value, struct answer *ret, const char **re
         struct slice parameter = slice_next(&value, ';'), name = slice_next(&parameter, '=');
         if (!slice_eq_nocase(name, SLICE("gather"))) continue;
         answer.gather = slice_trim(parameter);
-        if (!text_is_service(answer.gather)) return bad_answer("gather= of Weir-Scatter names no service", ret_why);
+        if (!text_is_service(answer.gather))
+            return bad_answer("gather= of Weir-Scatter names no service", ret_why);
     }
     *ret = answer;
     return 0;

@@ -23,16 +23,16 @@ void message_unref(struct message *m); /* NULL is fine */
 /*
  * The request of the next hop (3-protocols "Weir-Forward"): method POST, target as given (p NULL: the
  * original's), the original's end-to-end fields without its content-* ones, the answer's content-*
- * fields and weir-key, weir-original-method, and body (takes over the caller's reference on success; NULL: none,
- * content-length 0). NULL when out of memory.
+ * fields and weir-key, weir-original-method, and body (takes over the caller's reference on success; NULL:
+ * none, content-length 0). NULL when out of memory.
  */
 struct message *message_forward(const struct message *original, struct slice target,
                                 const struct http_head *answer, struct body *body);
 
 /*
- * The request of part number index of count (Weir-Scatter): method POST, the original's target and end-to-end fields
- * without its content-* ones and those that the part brings itself, the part's fields, weir-original-method,
- * weir-part (INDEX/COUNT), and body, as in message_forward.
+ * The request of part number index of count (Weir-Scatter): method POST, the original's target and end-to-end
+ * fields without its content-* ones and those that the part brings itself, the part's fields,
+ * weir-original-method, weir-part (INDEX/COUNT), and body, as in message_forward.
  */
 struct message *message_part(const struct message *original, const struct http_head *part, size_t index,
                              size_t count, struct body *body);
@@ -41,12 +41,13 @@ struct message *message_part(const struct message *original, const struct http_h
 enum answer_kind { ANSWER_REPLY, ANSWER_FORWARD, ANSWER_SCATTER };
 struct answer {
     enum answer_kind kind;
-    /* Of a forward: target.p NULL is the original's. Of a scatter: where the parts go; gather: who gets what comes
-       of them, empty: the client. Borrowed from the head. */
+    /* Of a forward: target.p NULL is the original's. Of a scatter: where the parts go; gather: who gets what
+       comes of them, empty: the client. Borrowed from the head. */
     struct slice service, target, gather;
-    uint64_t cost;                /* of a forward (Weir-Cost); 0: not said */
+    uint64_t cost; /* of a forward (Weir-Cost); 0: not said */
 };
-/* Reads Weir-Forward, Weir-Scatter and Weir-Cost. WEIR_EBADANSWER when it does not parse (*ret_why says why). */
+/* Reads Weir-Forward, Weir-Scatter and Weir-Cost. WEIR_EBADANSWER when it does not parse (*ret_why says why).
+ */
 int answer_parse(const struct http_head *head, struct answer *ret, const char **ret_why);
 
 #endif

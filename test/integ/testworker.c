@@ -215,8 +215,8 @@ static int again(weir_job *job, void *arg) {
     return weir_again(job, target, NULL, NULL, 0);
 }
 
-/* ?to=SERVICE [&gather=SERVICE] &parts=N [&size=BYTES]: parts "0", "1", ..., each filled up to size with '.'; or the
-   lines of the request's body, each a part. */
+/* ?to=SERVICE [&gather=SERVICE] &parts=N [&size=BYTES]: parts "0", "1", ..., each filled up to size with '.';
+   or the lines of the request's body, each a part. */
 static int scatter(weir_job *job, void *arg) {
     (void)arg;
     const char *to = weir_job_query(job, "to"), *gather = weir_job_query(job, "gather"), *lines = NULL;
@@ -261,13 +261,15 @@ static int portion(weir_job *job, void *arg) {
     if (err != 0) return err;
     if (strcmp(body, "fail") == 0) return WEIR_EIO;
     if (strcmp(body, "crash") == 0) abort();
-    if (strncmp(body, "sleep ", 6) == 0 && (err = weir_job_wait(job, (unsigned)atoi(body + 6))) != 0) return err;
+    if (strncmp(body, "sleep ", 6) == 0 && (err = weir_job_wait(job, (unsigned)atoi(body + 6))) != 0)
+        return err;
     if (strcmp(body, "again") == 0) {
         weir_part two[] = {{.body = "one", .size = 3}, {.body = "two", .size = 3}};
         return weir_scatter(job, weir_job_service(job), NULL, two, 2);
     }
     if (strcmp(body, "head") == 0) {
-        static const char *const names[] = {"weir-part", "x-mine", "content-type", "weir-hop", "weir-original-method"};
+        static const char *const names[] = {"weir-part", "x-mine", "content-type", "weir-hop",
+                                            "weir-original-method"};
         char text[400];
         size_t n = (size_t)snprintf(text, sizeof text, "%s", weir_job_method(job));
         for (size_t i = 0; i < 5; i++) {
@@ -290,13 +292,29 @@ static int summary(weir_job *job, void *arg) {
     int err;
     while ((err = weir_job_next_part(job, &part)) == 0) {
         int shown = part.size < 40 ? (int)part.size : 40;
-        if (n < MOST) n += (size_t)snprintf(text + n, MOST - n, "%u:%.*s\n", part.status, shown, (const char *)part.body);
+        if (n < MOST)
+            n += (size_t)snprintf(text + n, MOST - n, "%u:%.*s\n", part.status, shown,
+                                  (const char *)part.body);
         counts[part.status / 100 < 6 ? part.status / 100 : 0]++;
         total++;
     }
     if (err != WEIR_ENOTFOUND) return err;
     if (!weir_job_query(job, "sum")) return weir_reply(job, 200, "text/plain", text, n < MOST ? n : MOST);
-    return weir_reply_printf(job, 200, "text/plain", "%u parts, %u ok, %u failed", total, counts[2], counts[5]);
+    return weir_reply_printf(job, 200, "text/plain", "%u parts, %u ok, %u failed", total, counts[2],
+                             counts[5]);
+}
+
+/* ?seq=N [&ms=]: notes "begin KEY N PID" and "end KEY N PID" in the log, and answers its process id. */
+static int keyed(weir_job *job, void *arg) {
+    const struct setup *setup = arg;
+    const char *key = weir_job_header(job, "weir-key");
+    char line[200];
+    unsigned seq = (unsigned)number(job, "seq", 0), ms = (unsigned)number(job, "ms", 0);
+    note(setup, line,
+         snprintf(line, sizeof line, "begin %.80s %u %d\n", key ? key : "-", seq, (int)getpid()));
+    if (ms > 0) usleep(ms * 1000);
+    note(setup, line, snprintf(line, sizeof line, "end %.80s %u %d\n", key ? key : "-", seq, (int)getpid()));
+    return weir_reply_printf(job, 200, "text/plain", "%d", (int)getpid());
 }
 
 /* ?ms= of computing, looking for a cancel now and then. */
@@ -376,12 +394,12 @@ static const struct {
     const char *name;
     weir_handler *handler;
 } handlers[] = {
-    {"hello", hello}, {"echo", echo},       {"sleep", sleeper}, {"stubborn", stubborn},
-    {"drip", drip},   {"sink", sink},       {"source", source}, {"status", status},
-    {"early", early}, {"forward", forward}, {"again", again},   {"slowpoke", slowpoke},
-    {"crash", crash}, {"pid", pid},         {"fail", fail},     {"cut", cut},
-    {"left", left},   {"gate", gate},       {"scatter", scatter}, {"portion", portion},
-    {"summary", summary},
+    {"hello", hello},     {"echo", echo},       {"sleep", sleeper},   {"stubborn", stubborn},
+    {"drip", drip},       {"sink", sink},       {"source", source},   {"status", status},
+    {"early", early},     {"forward", forward}, {"again", again},     {"slowpoke", slowpoke},
+    {"crash", crash},     {"pid", pid},         {"fail", fail},       {"cut", cut},
+    {"left", left},       {"gate", gate},       {"scatter", scatter}, {"portion", portion},
+    {"summary", summary}, {"keyed", keyed},
 };
 enum { HANDLERS = sizeof handlers / sizeof *handlers };
 

@@ -30,8 +30,8 @@ static bool cheaper(const struct mrequest *a, const struct mrequest *b) {
     return x == y ? a->position < b->position : x < y;
 }
 
-/* Those who wait in one pool, by class and tenant: who is next in each lane; and by class who came back last. False:
-   not known. */
+/* Those who wait in one pool, by class and tenant: who is next in each lane; and by class who came back last.
+   False: not known. */
 static bool find_heads(struct model *m, const struct mrequest *r,
                        const struct mrequest *heads[CORE_PRIORITIES][TENANTS],
                        const struct mrequest *back[CORE_PRIORITIES]) {
@@ -60,12 +60,13 @@ static bool find_heads(struct model *m, const struct mrequest *r,
 static void check_key(struct model *m, const struct mrequest *r) {
     FOR_LEASES(m, l) {
         if (l->key == r->key && l->service == r->service)
-            model_violated(m, KEYED, "key %u of %s is taken by job %llu", r->key, m->services[r->service].name,
-                           NUMBER(l->job));
+            model_violated(m, KEYED, "key %u of %s is taken by job %llu", r->key,
+                           m->services[r->service].name, NUMBER(l->job));
     }
     FOR_REQUESTS(m, q) {
         if (q->place == WAITING && q->service == r->service && q->key == r->key && q->position < r->position)
-            model_violated(m, KEYED, "request %llu has overtaken %llu of the same key", NUMBER(r->id), NUMBER(q->id));
+            model_violated(m, KEYED, "request %llu has overtaken %llu of the same key", NUMBER(r->id),
+                           NUMBER(q->id));
     }
 }
 
@@ -75,8 +76,8 @@ static bool was_before(const struct model *m, const struct mrequest *h, const st
     return a < b || (a == b && h->queued_at < r->queued_at);
 }
 
-/* Nobody of its pool had the right to go first: in its class what came back, or in its lane; and in each other class
-   what came back, or else at least one lane's. */
+/* Nobody of its pool had the right to go first: in its class what came back, or in its lane; and in each
+   other class what came back, or else at least one lane's. */
 static void check_turn(struct model *m, const struct mrequest *r) {
     const struct mrequest *heads[CORE_PRIORITIES][TENANTS] = {0}, *back[CORE_PRIORITIES] = {0};
     if (!find_heads(m, r, heads, back)) return;
@@ -118,9 +119,11 @@ static void check_job_id(struct model *m, const struct core_action *a) {
             model_violated(m, RUN_ONCE, "the id of job %llu is used again", NUMBER(a->job));
 }
 
-/* It came back too late for what it wishes for: from when on it goes to any is not known to the millisecond. */
+/* It came back too late for what it wishes for: from when on it goes to any is not known to the millisecond.
+ */
 static void settle_late(struct model *m, struct mrequest *r, const struct mworker *w) {
-    if (!r->wish || !r->returned_at || r->queued_at + m->services[r->service].config.prefer_us > m->now) return;
+    if (!r->wish || !r->returned_at || r->queued_at + m->services[r->service].config.prefer_us > m->now)
+        return;
     if (w->labels >> r->wish & 1)
         r->wish_unknown = true;
     else
@@ -143,7 +146,8 @@ static void on_send(struct model *m, const struct core_action *a) {
     const struct mservice *s = &m->services[r->service];
     if (r->wish && model_batched(m)) r->wish_unknown = true;
     if (!model_eligible(w, r) && !m->relabelled)
-        model_violated(m, CONTRACT, "worker %llu cannot or should not run what %s needs", NUMBER(w->id), s->name);
+        model_violated(m, CONTRACT, "worker %llu cannot or should not run what %s needs", NUMBER(w->id),
+                       s->name);
     if (!model_batched(m)) {
         if (!model_has_room(w)) model_violated(m, CONTRACT, "worker %llu has no room", NUMBER(w->id));
         if (model_batched(m) && m->gone_since &&
@@ -166,8 +170,13 @@ static void on_send(struct model *m, const struct core_action *a) {
         model_violated(m, CONTRACT, "the action to send %llu says something wrong", NUMBER(r->id));
     struct mlease *l = m->leases;
     while (l->job) l++;
-    *l = (struct mlease){
-        .job = a->job, .request = r->id, .order = ++m->order, .worker = w, .r = r, .service = r->service, .key = r->key};
+    *l = (struct mlease){.job = a->job,
+                         .request = r->id,
+                         .order = ++m->order,
+                         .worker = w,
+                         .r = r,
+                         .service = r->service,
+                         .key = r->key};
     w->busy++;
     r->lease = l;
     r->place = AT_WORK;
@@ -281,27 +290,32 @@ struct sums {
     uint64_t queued, bytes, running, leaving, workers, slots;
 };
 
-/* A request of a keyed service that is the first of its key, which is not taken: its owner has no room, or the key
-   changes hands, or there is nobody who could own it, or has been for less than a millisecond. */
+/* A request of a keyed service that is the first of its key, which is not taken: its owner has no room, or
+   the key changes hands, or there is nobody who could own it, or has been for less than a millisecond. */
 static void check_keyed(struct model *m, const struct mrequest *r) {
     FOR_LEASES(m, l) {
         if (l->key == r->key && l->service == r->service) return;
     }
     FOR_REQUESTS(m, q) {
-        if (q->place == WAITING && q->service == r->service && q->key == r->key && q->position < r->position) return;
+        if (q->place == WAITING && q->service == r->service && q->key == r->key && q->position < r->position)
+            return;
     }
     uint64_t owner = 0;
     bool held = false;
     char key = (char)('0' + r->key);
-    (void)core_key_owner(m->core, slice_of(m->services[r->service].name), (struct slice){&key, 1}, &owner, &held);
+    (void)core_key_owner(m->core, slice_of(m->services[r->service].name), (struct slice){&key, 1}, &owner,
+                         &held);
     FOR_WORKERS(m, w) {
         if (!(w->offers >> r->service & 1)) continue;
         if (w->id == owner && !held && model_has_room(w))
-            model_violated(m, NO_IDLE_SLOT, "request %llu waits, and the owner of its key is idle", NUMBER(r->id));
-        if (w->id == owner && w->draining) model_violated(m, KEYED, "worker %llu drains and owns keys", NUMBER(w->id));
+            model_violated(m, NO_IDLE_SLOT, "request %llu waits, and the owner of its key is idle",
+                           NUMBER(r->id));
+        if (w->id == owner && w->draining)
+            model_violated(m, KEYED, "worker %llu drains and owns keys", NUMBER(w->id));
         bool member = w->slots > 0 && !w->draining && w->changed_ms < m->now / 1000;
         if (owner == 0 && !held && member && m->unsettled_ms < m->now / 1000)
-            model_violated(m, KEYED, "worker %llu is no member of %s", NUMBER(w->id), m->services[r->service].name);
+            model_violated(m, KEYED, "worker %llu is no member of %s", NUMBER(w->id),
+                           m->services[r->service].name);
     }
 }
 
@@ -526,7 +540,8 @@ static bool rings_pending(const struct model *m) {
 void model_check(struct model *m, bool deep) {
     struct sums sums;
     memset(&sums, 0, sizeof sums);
-    if (m->lacking) m->unsettled_ms = m->now / 1000; /* what failed for that is tried again a millisecond later */
+    if (m->lacking)
+        m->unsettled_ms = m->now / 1000; /* what failed for that is tried again a millisecond later */
     check_requests(m, &sums);
     check_leases(m, &sums);
     check_workers(m, &sums);
@@ -535,8 +550,7 @@ void model_check(struct model *m, bool deep) {
     if (model_batched(m)) {
         m->share_epoch++;
         for (int s = 0; s < SERVICES; s++)
-            for (int l = 0; l < (LABELS + 1) * (LABELS + 1); l++)
-                m->services[s].busy[l].unsure = true;
+            for (int l = 0; l < (LABELS + 1) * (LABELS + 1); l++) m->services[s].busy[l].unsure = true;
     }
     m->ring_due = rings_pending(m);
     m->calls = 0;

@@ -126,12 +126,13 @@ static bool replayable(void *ctx, const void *message) {
 
 static struct slice value(void *ctx, const void *message, enum core_value kind, struct slice name) {
     const struct token *t = message;
-    if (kind != CORE_VALUE_HEADER || !t->in_core) model_violated(ctx, CONTRACT, "asked for what nobody named");
+    if (kind != CORE_VALUE_HEADER || !t->in_core)
+        model_violated(ctx, CONTRACT, "asked for what nobody named");
     return slice_of(slice_eq(name, SLICE("must")) ? t->must : slice_eq(name, SLICE("key")) ? t->key : t->may);
 }
 
-static size_t choose(void *ctx, struct slice service, const void *message, const struct core_candidate *workers,
-                     size_t n) {
+static size_t choose(void *ctx, struct slice service, const void *message,
+                     const struct core_candidate *workers, size_t n) {
     struct model *m = ctx;
     int s = model_service(m, service);
     if (!((const struct token *)message)->in_core || n < 2 || n > CORE_CANDIDATES || s < 0)
@@ -279,8 +280,8 @@ static void settle_for_any(struct model *m) {
 
 static void leave(struct model *m, struct mrequest *r);
 
-/* The request has no parts any more: they are cancelled, and nobody hears of it but their workers, and whoever gathers
-   what became of them. */
+/* The request has no parts any more: they are cancelled, and nobody hears of it but their workers, and
+   whoever gathers what became of them. */
 static void drop_parts(struct model *m, struct mrequest *r) {
     FOR_REQUESTS(m, part) {
         if (part->parent != r) continue;
@@ -331,7 +332,8 @@ static void begin(struct model *m, uint64_t now) {
             time_out(m, r);
         } else if (overdue && !model_batched(m)) {
             m->want.rejected_queue_time++;
-            m->uncertain |= m->services[r->service].config.shed_wait_us != 0; /* or was it overloaded before? */
+            m->uncertain |=
+                m->services[r->service].config.shed_wait_us != 0; /* or was it overloaded before? */
             model_expect_fail(m, r, WEIR_EQUEUETIME, 0);
         }
     }
@@ -387,11 +389,13 @@ static bool is_full(struct model *m, unsigned service, size_t bytes, bool surely
 
 static void compare_full(struct model *m, int err, unsigned service, unsigned need, size_t bytes) {
     bool full = is_full(m, service, bytes, true);
-    if (err == WEIR_EFULL && !is_full(m, service, bytes, false)) model_violated(m, BOUNDS, "refused as full, but it is not");
+    if (err == WEIR_EFULL && !is_full(m, service, bytes, false))
+        model_violated(m, BOUNDS, "refused as full, but it is not");
     if (model_batched(m)) return;
     bool room = room_for(m, service, m->services[service].config.require.n ? need : 0);
     const struct core_service_config *c = &m->services[service].config;
-    if (err == WEIR_EFULL && room && !c->key.n) model_violated(m, BOUNDS, "refused as full, with a free slot");
+    if (err == WEIR_EFULL && room && !c->key.n)
+        model_violated(m, BOUNDS, "refused as full, with a free slot");
     if (err == 0 && full && !room && !c->key.n) /* a ring may have just let some go */
         model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
 }
@@ -447,10 +451,9 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     struct failure why = {0};
     uint64_t id = 0;
     int s = model_service(m, request.service), err = core_submit(m->core, now, &request, &id, &why);
-    model_say(m, "%llu submit %s p%u t%u must %u may %u key %u%s%s -> %llu %s", NUMBER(m->now), a->service, a->priority,
-              a->tenant, a->need, a->wish, a->key,
-              a->idempotent ? " idempotent" : "", a->deadline ? " deadline" : "", NUMBER(id),
-              model_error(err));
+    model_say(m, "%llu submit %s p%u t%u must %u may %u key %u%s%s -> %llu %s", NUMBER(m->now), a->service,
+              a->priority, a->tenant, a->need, a->wish, a->key, a->idempotent ? " idempotent" : "",
+              a->deadline ? " deadline" : "", NUMBER(id), model_error(err));
     compare_submit(m, a, s, err);
     if (err != 0) {
         t->in_core = false;
@@ -468,7 +471,8 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     }
     struct mtenant *tenant = &m->tenants[a->tenant];
     if (tenant->config.rate_per_h)
-        tenant->full_at = (tenant->full_at > m->now * 1000 ? tenant->full_at : m->now * 1000) + token_ns(tenant);
+        tenant->full_at =
+            (tenant->full_at > m->now * 1000 ? tenant->full_at : m->now * 1000) + token_ns(tenant);
     *r = (struct mrequest){.id = id,
                            .service = (unsigned)s,
                            .tenant = a->tenant,
@@ -493,7 +497,7 @@ void model_cancel(struct model *m, uint64_t now, uint64_t request) {
     core_cancel(m->core, now, request, CORE_CLIENT_GONE);
     FOR_REQUESTS(m, r) {
         if (r->id != request) continue;
-        if (r->place == LEAVING) return; /* cancelled twice */
+        if (r->place == LEAVING) return;                                    /* cancelled twice */
         m->uncertain |= r->place == WAITING && model_may_shed(m, r, false); /* it may have failed before */
         if (r->place != FAILING && r->place != CUT) m->want.cancelled[0][CORE_CLIENT_GONE]++;
         if (r->lease) expect_cancel(r, CORE_CLIENT_GONE);
@@ -542,8 +546,10 @@ void model_attach(struct model *m, uint64_t now, unsigned labels) {
     char text[16];
     struct mworker *w = m->workers;
     while (w->id) w++;
-    struct core_worker worker = {
-        .port = w, .id = SLICE("w"), .labels = slice_of(labels_text(labels, text)), .transport = SLICE("sim")};
+    struct core_worker worker = {.port = w,
+                                 .id = SLICE("w"),
+                                 .labels = slice_of(labels_text(labels, text)),
+                                 .transport = SLICE("sim")};
     uint64_t id = 0;
     int err = core_worker_attach(m->core, now, &worker, &id);
     model_say(m, "%llu attach %s -> %llu %s", NUMBER(m->now), text, NUMBER(id), model_error(err));
@@ -564,7 +570,8 @@ void model_relabel(struct model *m, uint64_t now, struct mworker *w, unsigned la
     char text[16];
     int err = core_worker_labels(m->core, now, w->id, slice_of(labels_text(labels, text)));
     model_say(m, "%llu labels %llu %s -> %s", NUMBER(m->now), NUMBER(w->id), text, model_error(err));
-    if (err == WEIR_ENOMEM && m->lacking) { /* it may have taken them on, and not be asked for all it could do */
+    if (err == WEIR_ENOMEM &&
+        m->lacking) { /* it may have taken them on, and not be asked for all it could do */
         core_worker_gone(m->core, now, w->id);
         forget_worker(m, w);
         return;
@@ -702,9 +709,10 @@ void model_done(struct model *m, uint64_t now, uint64_t worker, uint64_t job) {
     model_request_end(r, m);
 }
 
-static void compare_forward(struct model *m, const struct mrequest *r, int s, const struct mforward *f, int err) {
-    int want = r->hop >= m->config.max_hops     ? WEIR_EHOPS
-               : s < 0 || !m->services[s].known ? WEIR_ENOSERVICE
+static void compare_forward(struct model *m, const struct mrequest *r, int s, const struct mforward *f,
+                            int err) {
+    int want = r->hop >= m->config.max_hops             ? WEIR_EHOPS
+               : s < 0 || !m->services[s].known         ? WEIR_ENOSERVICE
                : m->services[s].config.key.n && !f->key ? WEIR_EINVAL
                                                         : 0;
     if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
@@ -745,10 +753,10 @@ void model_forward(struct model *m, uint64_t now, uint64_t worker, uint64_t job,
     begin(m, now);
     const char *service = f->service;
     struct token *t = token_new(m, f->need, f->wish, f->key);
-    int err = core_job_forward(m->core, now, worker, job, &(struct core_hop){slice_of(service), t, f->bytes, f->cost});
-    model_say(m, "%llu forward %llu %llu %s must %u may %u -> %s", NUMBER(m->now), NUMBER(worker), NUMBER(job),
-              service, f->need, f->wish,
-              model_error(err));
+    int err = core_job_forward(m->core, now, worker, job,
+                               &(struct core_hop){slice_of(service), t, f->bytes, f->cost});
+    model_say(m, "%llu forward %llu %llu %s must %u may %u -> %s", NUMBER(m->now), NUMBER(worker),
+              NUMBER(job), service, f->need, f->wish, model_error(err));
     if (err != 0) t->in_core = false;
     struct mlease *l = lease_of(m, worker, job);
     struct mrequest *r = l ? l->r : NULL;
@@ -778,7 +786,8 @@ void model_scatter(struct model *m, uint64_t now, uint64_t worker, uint64_t job,
     }
     while (root->parent) root = root->parent;
     int want = count > m->config.max_parts - root->scattered ? WEIR_EPARTS : 0;
-    if (err != want || (err == 0 && id != r->id)) model_violated(m, LIMITS, "scatter said %s", model_error(err));
+    if (err != want || (err == 0 && id != r->id))
+        model_violated(m, LIMITS, "scatter said %s", model_error(err));
     part(r);
     if (err != 0) {
         m->want.rejected_parts++;
@@ -810,8 +819,8 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
     struct failure why = {0};
     uint64_t id = 0;
     int s = model_service(m, from.service), err = core_part_submit(m->core, now, request, &from, &id, &why);
-    model_say(m, "%llu part of %llu for %s must %u may %u -> %llu %s", NUMBER(m->now), NUMBER(request), f->service,
-              f->need, f->wish, NUMBER(id), model_error(err));
+    model_say(m, "%llu part of %llu for %s must %u may %u -> %llu %s", NUMBER(m->now), NUMBER(request),
+              f->service, f->need, f->wish, NUMBER(id), model_error(err));
     if (err != 0) t->in_core = false;
     if (why.error != err) model_violated(m, CONTRACT, "the failure says otherwise");
     if (!parent) {
@@ -858,8 +867,8 @@ void model_gathered(struct model *m, uint64_t now, uint64_t request, const struc
     struct token *t = token_new(m, f->need, f->wish, f->key);
     struct core_hop hop = {slice_of(f->service), t, f->bytes, f->cost};
     int err = core_gather_forward(m->core, now, request, &hop);
-    model_say(m, "%llu gathered %llu to %s must %u may %u -> %s", NUMBER(m->now), NUMBER(request), f->service, f->need,
-              f->wish, model_error(err));
+    model_say(m, "%llu gathered %llu to %s must %u may %u -> %s", NUMBER(m->now), NUMBER(request), f->service,
+              f->need, f->wish, model_error(err));
     if (err != 0) t->in_core = false;
     if (!r) {
         if (err != WEIR_ESTATE) model_violated(m, ONE_END, "a late gather said %s", model_error(err));

@@ -21,9 +21,9 @@ enum {
     REQUESTS = 640,
     TOKENS = REQUESTS * 2,
     PAST = 256,
-    TENANTS = 4, /* number 0: the requests that name none */
+    TENANTS = 4,      /* number 0: the requests that name none */
     MESSAGE_KEYS = 6, /* for keyed services; number 0: none */
-    LABELS = 4,  /* of one name, "l"; a message asks for number 0 (none) to LABELS */
+    LABELS = 4,       /* of one name, "l"; a message asks for number 0 (none) to LABELS */
     KEYS = SERVICES * (LABELS + 1) * (LABELS + 1) * CORE_PRIORITIES
 };
 
@@ -74,16 +74,16 @@ struct mrequest {
     int64_t position; /* in its class */
     struct token *token;
     struct mlease *lease;
-    struct mrequest *parent;   /* of a part */
-    struct gatherer gatherer;  /* only its address counts */
-    bool has_gatherer;         /* GATHERING, or it was when it failed */
-    unsigned parts_left;       /* of one that gathers */
-    unsigned scattered;        /* of one that is no part: all the parts that it has been scattered into */
-    int error; /* of the FAIL due */
+    struct mrequest *parent;  /* of a part */
+    struct gatherer gatherer; /* only its address counts */
+    bool has_gatherer;        /* GATHERING, or it was when it failed */
+    unsigned parts_left;      /* of one that gathers */
+    unsigned scattered;       /* of one that is no part: all the parts that it has been scattered into */
+    int error;                /* of the FAIL due */
     unsigned status;
     bool may_lack_memory; /* ENOMEM is fine instead */
     bool maybe_overdue;   /* batched: its queue time has passed, unless it had been handed out before */
-    bool maybe_shed; /* its pool was overloaded, as it left it for another */
+    bool maybe_shed;      /* its pool was overloaded, as it left it for another */
     char named[32];       /* service in the failure, when it is none of ours */
 };
 
@@ -99,12 +99,12 @@ struct mlease {
 };
 
 struct mworker {
-    uint64_t id; /* 0: not in use */
+    uint64_t id;                          /* 0: not in use */
     unsigned slots, busy, offers, labels; /* bits */
     bool draining;
     uint64_t gate_until;
     uint64_t changed_ms; /* when something that makes it a member of keyed services last did */
-    bool silent; /* the schedule's: says nothing any more */
+    bool silent;         /* the schedule's: says nothing any more */
 };
 
 struct mservice {
@@ -136,14 +136,14 @@ struct model {
     struct core *core;
     struct core_config config;
     uint64_t now;
-    bool ring_due; /* members have changed, or slices are held: something may happen as time passes */
+    bool ring_due;         /* members have changed, or slices are held: something may happen as time passes */
     uint64_t unsettled_ms; /* when owners of keys were last without a new one */
     bool draining, lacking, verbose;
     unsigned calls;  /* since model_act */
     bool gone_since; /* a worker went away since model_act */
     bool relabelled; /* in one of several calls: by which labels it was chosen is not known */
     bool uncertain;  /* so the counters of ends cannot be told this time */
-    bool choosing; /* which worker is chosen is up to us */
+    bool choosing;   /* which worker is chosen is up to us */
     uint64_t chosen;
     struct mservice services[SERVICES];
     struct mtenant tenants[TENANTS];

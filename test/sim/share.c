@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Do tenants get their shares? While two tenants wait in the same class of the same pool, what they get, over their
-   weights, never differs by more than one turn. See model.h. */
+/* Do tenants get their shares? While two tenants wait in the same class of the same pool, what they get, over
+   their weights, never differs by more than one turn. See model.h. */
 #include "model.h"
 
 static struct mshare *share_of(struct model *m, const struct mrequest *r) {
@@ -40,7 +40,7 @@ void share_served(struct model *m, const struct mrequest *r) {
         double other = (double)(s->served[u] - s->since[u][t]) / m->tenants[u].config.weight;
         double most = 1.0001;
         if (had - other > most || other - had > most)
-            model_violated(m, FAIR, "tenant %u has had %.2f turns in a class of %s while tenant %u had %.2f", t,
-                           had, m->services[r->service].name, u, other);
+            model_violated(m, FAIR, "tenant %u has had %.2f turns in a class of %s while tenant %u had %.2f",
+                           t, had, m->services[r->service].name, u, other);
     }
 }

@@ -140,7 +140,8 @@ static struct core_service_config some_config(struct sim *s, unsigned service) {
 
 static struct core_tenant_config some_tenant(struct sim *s) {
     return (struct core_tenant_config){.weight = 1 + (uint32_t)below(s, 4),
-                                       .best_priority = chance(s, 3) ? (unsigned)below(s, CORE_PRIORITIES) : 0,
+                                       .best_priority =
+                                           chance(s, 3) ? (unsigned)below(s, CORE_PRIORITIES) : 0,
                                        .rate_per_h = chance(s, 4) ? 1 + below(s, 3600 * 20000) : 0,
                                        .burst = 1 + below(s, 100)};
 }

@@ -160,7 +160,8 @@ static void a_late_answer_is_dropped(void **state) {
     assert_null(core_job_answer(w->core, w->now, first.worker, first.job));
     core_job_done(w->core, w->now, first.worker, first.job);
     core_slot_free(w->core, w->now, first.worker, first.job);
-    assert_int_equal(core_job_forward(w->core, w->now, first.worker, first.job, &(struct core_hop){SLICE("a"), &first, 1, 0}),
+    assert_int_equal(core_job_forward(w->core, w->now, first.worker, first.job,
+                                      &(struct core_hop){SLICE("a"), &first, 1, 0}),
                      WEIR_ESTATE);
     assert_int_equal(world_stats(w).late, 4);
     assert_true(answer(w, 'A'));

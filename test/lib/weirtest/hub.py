@@ -141,11 +141,11 @@ class Worker(Process):
     """A test worker. offer: list of "service" or "service=handler"; default: every handler under its name."""
 
     def __init__(self, name, directory, hub, slots=1, offer=None, log_path=None, labels=None,
-                 address=None, drain_ms=None):
-        self.id = name
+                 address=None, drain_ms=None, id=None):
+        self.id = id or name
         hubs = hub if isinstance(hub, list) else [hub]
         address = address or ",".join(h.worker_address() for h in hubs)
-        argv = [test_program("testworker"), "-h", address, "-s", slots, "-i", name]
+        argv = [test_program("testworker"), "-h", address, "-s", slots, "-i", self.id]
         for service in offer or ():
             argv += ["-o", service]
         if labels:
