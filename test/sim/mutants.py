@@ -68,8 +68,8 @@ def mutant(name, breaks, file, old, new, *expected):
     return Mutant(name, breaks, file, old, new, expected)
 
 
-def survivor(name, breaks, file, old, new, reason, unit_test):
-    return Survivor(Mutant(name, breaks, file, old, new, ()), reason, unit_test)
+def survivor(name, breaks, file, old, new, expected, reason, unit_test):
+    return Survivor(Mutant(name, breaks, file, old, new, tuple(expected)), reason, unit_test)
 
 
 MUTANTS = [
@@ -90,8 +90,9 @@ MUTANTS = [
            "core_keyed_changed(core, k, w);\n    core_dispatch_worker(core, w);\n}",
            "core_keyed_changed(core, k, w);\n    core_worker_place(w);\n}", IDLE),
     mutant("wake-relabel", "a worker with new labels gets none of what waits for them", "worker.c",
-           "    int err = core_pools_relabel(w);\n    core_dispatch_worker(core, w);\n",
-           "    int err = core_pools_relabel(w);\n", IDLE),
+           "if (!copy) w->unjoined = true;\n    core_dispatch_worker(core, w);", "if (!copy) w->unjoined = true;", IDLE),
+    mutant("wake-owed", "pools that are owed a look are forgotten", "dispatch.c",
+           "fill_pool(core, CONTAINER_OF(owed, struct pool, owed));", "(void)owed;", IDLE),
     mutant("wake-gate", "a worker whose gate opens gets nothing", "core.c",
            "        core_worker_ungate(w);\n        core_dispatch_worker(core, w);\n",
            "        core_worker_ungate(w);\n        core_worker_place(w);\n", IDLE),
@@ -140,7 +141,8 @@ MUTANTS = [
            "        job->attempt--;\n        put_back(core, job, true);", "        put_back(core, job, true);",
            LIMITS, RUN_ONCE),
     mutant("attempt-undone", "a job that was never sent has used up an attempt", "job.c",
-           "        job->attempt--;\n        put_back(core, job, false);", "        put_back(core, job, false);", LIMITS),
+           "        job->attempt--;\n        put_back(core, job, false);", "        put_back(core, job, false);",
+           LIMITS, RUN_ONCE),
     mutant("attempt-renewed", "a job with a new id has forgotten its attempts", "job.c",
            "    fresh->attempt = job->attempt;\n", "", LIMITS),
     mutant("attempt-more", "one attempt more than allowed", "job.c",
@@ -151,7 +153,7 @@ MUTANTS = [
            "    if (core->config.replayable(core->config.ctx, r->message)) {", "    if (r->message) {",
            ONE_END, RUN_ONCE, CONTRACT),
     mutant("retry-tail", "what runs again goes to the tail of its queue", "job.c",
-           "core_service_put(core, fresh, true);", "core_service_put(core, fresh, false);", ORDER),
+           "core_service_put(core, fresh, true);", "core_service_put(core, fresh, false);", ORDER, IDLE),
     mutant("retry-order", "what a lost worker had comes back newest first", "worker.c",
            "CONTAINER_OF(w->jobs.prev, struct job, link)", "CONTAINER_OF(w->jobs.next, struct job, link)", ORDER, KEYED),
     mutant("retry-wait", "what runs again has waited since its first time", "job.c",
@@ -163,7 +165,7 @@ MUTANTS = [
     mutant("bound-bytes", "a queue takes more than its bytes", "limits.c",
            "bytes <= max_bytes - queued_bytes;", "bytes <= max_bytes;", BOUNDS),
     mutant("bound-hub", "the hub's bounds do not count", "limits.c",
-           "    if (!fits(core->queued, core->queued_bytes,", "    if (!fits(0, 0,", BOUNDS),
+           "fits(core->queued, core->queued_bytes, demand->bytes,", "fits(0, 0, demand->bytes,", BOUNDS),
     mutant("bound-early", "full one job too early", "limits.c",
            "return queued < max &&", "return queued + 1 < max &&", BOUNDS),
     mutant("bound-hops", "one hop too many", "graph.c",
@@ -185,6 +187,8 @@ MUTANTS = [
     mutant("time-answered", "a deadline ends a reply that has begun", "job.c",
            "    job->request->deadline = 0;\n    wheel_del(&core->wheel, &job->request->timer);\n", "",
            CONTRACT, IN_TIME, ONE_END),
+    mutant("time-next", "the next time that something happens is said too late", "core.c",
+           "uint64_t ms = wheel_next(&core->wheel),", "uint64_t ms = wheel_next(&core->wheel) + 50,", GROWS),
 
     # ---- slots ----
     mutant("slot-early", "the slot of a cancelled job is free before its worker says so", "job.c",
@@ -197,36 +201,25 @@ MUTANTS = [
     mutant("slot-busiest", "not the worker with the fewest jobs", "ready.c",
            "    l->level = running < r->count ? running : r->count - 1;", "    l->level = running ? 0 : 1;", ORDER),
 
-    # ---- turns ----
-    mutant("fair-credit", "credit is not set anew at a turn", "queue.c",
-           "    l->credit = turn_of(core, l);\n", "    (void)turn_of(core, l);\n", FAIR),
-    mutant("fair-weight", "weights do not count", "queue.c",
-           "return (l->tenant ? l->tenant : &core->tenants.nobody)->config.weight;",
-           "return core->tenants.nobody.config.weight > 0 && l;", FAIR),
-    mutant("fair-front", "whoever has had a turn has the next one too", "queue.c",
-           "    list_push_back(&l->queue->turns[l->priority], &l->turn);",
-           "    list_push_front(&l->queue->turns[l->priority], &l->turn);", FAIR),
-    mutant("fair-one-lane", "all tenants stand in one lane", "queue.c",
-           "    if (t == &core->tenants.nobody) return", "    if (t) return", FAIR, ORDER),
-    mutant("fair-refund", "what comes back uses up its tenant's turn again", "queue.c",
-           "        l->credit++;\n", "", FAIR),
-
     # ---- whose turn it is ----
     mutant("order-tail", "last come, first served", "queue.c",
-           "        list_push_back(&l->jobs, &job->link);", "        list_push_front(&l->jobs, &job->link);", ORDER),
+           "CONTAINER_OF(after, struct job, link)->order > job->order)",
+           "CONTAINER_OF(after, struct job, link)->order < job->order)", ORDER),
+    mutant("order-back", "what comes back goes to its lane, not before all others", "queue.c",
+           "if (job->order < 0) {", "if (job->order == 0) {", ORDER),
     mutant("order-class", "the class that can wait goes first", "queue.c",
            "if (class > best_class ||", "if (class < best_class ||", ORDER),
-    mutant("order-same-class", "of two classes that ageing has made equal, the later job", "queue.c",
-           "job->queued_at >= best->queued_at", "job->queued_at <= best->queued_at", ORDER),
     mutant("order-age", "ageing does not count", "queue.c",
            "    if (!age_us) return job->priority;", "    if (age_us + 1) return job->priority;", ORDER),
     mutant("order-shortest", "the dearest first", "queue.c",
-           "return x->cost < y->cost;", "return x->cost > y->cost;", ORDER),
-    mutant("order-aged", "cheap jobs pass one that has waited long enough", "queue.c",
-           "return age_us && now - first->queued_at >= age_us ? first : cheapest;",
-           "return (void)now, (void)age_us, cheapest;", ORDER),
-    mutant("order-best-priority", "a tenant may take any priority", "request.c",
-           "    if (p < t->config.best_priority) p = t->config.best_priority;\n", "", CONTRACT, ORDER, RUN_ONCE),
+           "return x->cost == y->cost ? x->order < y->order : x->cost < y->cost;",
+           "return x->cost == y->cost ? x->order < y->order : x->cost > y->cost;", ORDER),
+    mutant("class-tenant", "a tenant may take any class", "request.c",
+           "unsigned p = request->priority < t->config.best_priority ? t->config.best_priority : request->priority;",
+           "unsigned p = request->priority + 0 * t->config.weight;", CONTRACT, ORDER, RUN_ONCE),
+    mutant("class-service", "a service gives any class", "service.h",
+           "return priority < best ? best : priority;", "return best < CORE_PRIORITIES ? priority : best;",
+           CONTRACT, ORDER, RUN_ONCE),
 
     # ---- labels ----
     mutant("labels-any", "any value of a label will do", "labels.c",
@@ -236,29 +229,28 @@ MUTANTS = [
            "        if (item.n && !has(labels, item)) return false;", "        if (item.n) return has(labels, item);",
            CONTRACT),
     mutant("labels-stay", "a worker stays in the pools of labels that it had", "pool.c",
-           "        if (!core_labels_fulfil(w->labels, w->offers[i]->pool->need)) part(w, i);",
-           "        if (false) part(w, i);", CONTRACT),
+           "if (core_labels_fulfil(w->labels, p->need)) continue;\n        part(w, i);",
+           "if (p) continue;\n        part(w, i);", CONTRACT),
     mutant("labels-join", "a worker does not join the pools of labels that it has now", "pool.c",
-           "        if (p == &p->service->plain) err = join_fulfilled(p->service, w);\n", "        (void)p;\n", IDLE),
+           "if (p == &p->service->plain && !p->service->keyed) err = join_fulfilled(p->service, w);", "(void)p;", IDLE),
     mutant("prefer-never", "who wishes for a worker waits for it for ever", "request.c",
-           "    if (job->place.later && prefer < due) due = prefer;\n", "    (void)prefer;\n", IDLE),
+           "if (settle < due) due = settle;", "(void)settle;", IDLE),
     mutant("prefer-nobody", "who wishes for a worker waits where there is none", "pool.c",
            "err == 0 && has_workers(ret->pool) &&", "err == 0 && (has_workers(ret->pool) || true) &&", IDLE),
-    mutant("prefer-place", "who goes to any worker at last loses the place that it had", "queue.c",
-           "CONTAINER_OF(after, struct job, link)->order > job->order) after = after->prev;",
-           "CONTAINER_OF(after, struct job, link)->order > job->order + 1000000) after = after->prev;", ORDER),
 
     # ---- rates and overload ----
-    mutant("rate-burst", "no tenant may save up", "tenant.c", "slack = (burst - 1) * token_ns(c);", "slack = 0 * burst;",
-           CONTRACT),
+    mutant("rate-burst", "no tenant may save up", "tenant.c",
+           "uint64_t slack = (burst_of(c) - 1) * token_ns(c);", "uint64_t slack = 0;", CONTRACT),
+    mutant("rate-higher", "a higher rate does not hold before the old one's debts are paid", "tenant.c",
+           "if (t->full_at_ns > latest) t->full_at_ns = latest;", "(void)latest;", CONTRACT),
     mutant("rate-refused", "who is refused pays as well", "request.c",
            "        t->rejected_rate++;\n", "        t->rejected_rate++;\n        core_tenant_take(t, core->now);\n",
            CONTRACT),
     mutant("rate-never", "nobody pays", "request.c", "    core_tenant_take(t, core->now);\n", "", CONTRACT),
     mutant("shed-never", "an overloaded service refuses nothing", "limits.c",
-           "return c->shed_wait_us && job->lane &&", "return false && job->lane &&", IN_TIME),
+           "if (!c->shed_wait_us || !job->queue) return UINT64_MAX;", "if (c) return UINT64_MAX;", IN_TIME),
     mutant("shed-always", "a service that is not overloaded refuses what has waited", "limits.c",
-           "core->now - job->lane->queue->busy_since > c->shed_after_us;", "job->lane->queue;", IN_TIME),
+           "return waited > standing ? waited : standing;", "return waited + 0 * standing;", IN_TIME),
 
     # ---- scatter and gather ----
     mutant("parts-left", "parts go on when their request has failed", "request.c",
@@ -266,7 +258,7 @@ MUTANTS = [
            ONE_END, CONTRACT, CRASH),
     mutant("parts-nested", "parts of parts go on", "gather.c",
            "        list_splice_back(&r->parts, &part->parts);\n", "        list_init(&part->parts);\n",
-           ONE_END, CONTRACT, CRASH),
+           ONE_END, GROWS, CONTRACT, CRASH),
     mutant("parts-told", "the gatherer of a request that has failed is not told", "action.c",
            "                                .gatherer = r->gatherer,\n", "", CONTRACT),
     mutant("parts-gone", "the gatherer of a request that is withdrawn is not told", "request.c",
@@ -274,6 +266,10 @@ MUTANTS = [
            "    core_request_end(core, r);\n", ONE_END),
     mutant("parts-hop", "parts begin without their request's hops", "gather.c", "    r->hop = parent->hop;\n", "",
            LIMITS, RUN_ONCE),
+    mutant("parts-more", "more parts than were announced", "gather.c", "    parent->parts_left--;\n", "", LIMITS),
+    mutant("parts-deadline", "a part misses its deadline by itself", "request.c",
+           "if (r->deadline && !r->parent && r->deadline <= now) {", "if (r->deadline && r->deadline <= now) {",
+           CONTRACT, ONE_END),
 
     # ---- keys ----
     mutant("key-early", "a key is free while the slot of its cancelled job is still busy", "job.c",
@@ -334,54 +330,68 @@ MUTANTS = [
 ]
 
 SURVIVORS = [
+    survivor("fair-credit", "credit is not set anew at a turn", "queue.c",
+             "    l->credit = turn_of(core, l);\n", "    (void)turn_of(core, l);\n", [FAIR], "FAIRREASON", ""),
+    survivor("fair-weight", "weights do not count", "queue.c",
+             "return (l->tenant ? l->tenant : &core->tenants.nobody)->config.weight;",
+             "return core->tenants.nobody.config.weight > 0 && l;", [FAIR], "FAIRREASON", ""),
+    survivor("fair-front", "whoever has had a turn has the next one too", "queue.c",
+             "    list_push_back(&l->queue->turns[l->priority], &l->turn);",
+             "    list_push_front(&l->queue->turns[l->priority], &l->turn);", [FAIR], "FAIRREASON", ""),
+    survivor("fair-one-lane", "all tenants stand in one lane", "queue.c",
+             "    if (t == &core->tenants.nobody) return", "    if (t) return", [FAIR, ORDER], "FAIRREASON", ""),
+    survivor("pool-turns", "of two pools, the tenant that has had more goes first", "queue.c",
+             "if (used_a != used_b) return used_a < used_b;", "if (used_a != used_b) return used_a > used_b;",
+             [FAIR, ORDER], "", ""),
+    survivor("target-least", "the service that is least behind its aim goes first", "dispatch.c",
+             "if (best && b <= most) continue;", "if (best && b >= most) continue;", [ORDER], "", ""),
+    survivor("order-same-class", "of two classes that ageing has made equal, the later job", "queue.c",
+             "job->queued_at >= best->queued_at", "job->queued_at <= best->queued_at", [ORDER], "", ""),
+    survivor("order-aged", "cheap jobs pass one that has waited long enough", "queue.c",
+             "return age_us && now - first->queued_at >= age_us ? first : cheapest;",
+             "return (void)now, (void)age_us, cheapest;", [ORDER], "", ""),
+    survivor("prefer-place", "who goes to any worker at last loses the place that it had", "queue.c",
+             "CONTAINER_OF(after, struct job, link)->order > job->order)",
+             "CONTAINER_OF(after, struct job, link)->order > job->order + 1000000)", [ORDER], "", ""),
+    survivor("prefer-gone", "who wishes for workers that go away waits for them all the same", "pool.c",
+             "if (p->jobs > 0 && p->need.n > 0 && !has_workers(p))", "if (p->jobs > 0 && p->need.n > 0 && !p->jobs && has_workers(p))",
+             [IDLE], "", ""),
     survivor("labels-prefix", "a label that begins like the one that is needed will do", "labels.c",
              "if (slice_eq(label, item)) return true;",
-             "if (item.n <= label.n && memcmp(label.p, item.p, item.n) == 0) return true;",
+             "if (item.n <= label.n && memcmp(label.p, item.p, item.n) == 0) return true;", [CONTRACT],
              "all labels of the sim are as long as each other (l=1 to l=4)", ""),
-    survivor("wake-owed", "pools that are owed a look are forgotten", "dispatch.c",
-             "fill_pool(core, CONTAINER_OF(owed, struct pool, owed));", "(void)owed;",
-             "it is the pool that is being filled, which goes on by itself", ""),
+    survivor("choose-ignored", "the worker that the rule chooses is not taken", "dispatch.c",
+             "return worker_of(links[at < n ? at : 0]);", "return worker_of(links[at < n ? 0 : 0]);", [CONTRACT, ORDER], "", ""),
+    survivor("shed-timer", "what waits too long is refused only as its turn comes", "request.c",
+             "if (shed < due) due = shed;", "(void)shed;", [IN_TIME], "", ""),
+    survivor("admit-late", "who would wait beyond its deadline is let in", "limits.c",
+             "return per_s > 0 && (double)ahead", "return per_s < 0 && (double)ahead", [CONTRACT], "", ""),
+    survivor("retry-after", "Retry-After is always 1", "limits.c", "double seconds = (double)s->queued / per_s;",
+             "double seconds = 0.5;", [CONTRACT], "", ""),
     survivor("key-epoch", "a word about an older epoch counts", "resize.c",
              "if (epoch != r->epoch || r->phase != RESIZE_SYNCHRONISE ||", "if (r->phase != RESIZE_SYNCHRONISE ||",
-             "the core itself only speaks of the present epoch", ""),
+             [KEYED], "", ""),
     survivor("key-hold", "a slice changes hands while one of its jobs runs", "keyed.c",
-             "        if (k->running[s] == 0) (void)resize_synced(r, r->epoch, s);", "        (void)resize_synced(r, r->epoch, s);",
-             "no two keys of the sim are in one slice, and a key waits for its own job anyhow", ""),
+             "if (k->running[s] == 0) (void)resize_synced(r, r->epoch, s);", "(void)resize_synced(r, r->epoch, s);",
+             [KEYED], "", ""),
     survivor("key-released", "a slice is done with: what waits for it is not placed", "keyed.c",
              "if (resize_synced(&k->resize, k->resize.epoch, slice) == 0) unpark(core, k, slice);",
-             "(void)resize_synced(&k->resize, k->resize.epoch, slice), (void)core;",
-             "no two keys of the sim are in one slice", ""),
+             "(void)resize_synced(&k->resize, k->resize.epoch, slice), (void)core;", [IDLE, KEYED], "", ""),
     survivor("key-sync", "a slice is held as long as its jobs run, however long", "keyed.c",
-             "core->now >= k->sync_until) end_epoch(core, k);", "core->now == 0) end_epoch(core, k);", "?", ""),
-    survivor("key-ring", "all slices belong to the first member", "ring.c",
-             "    return r->members[r->owner[slice]].id;", "    return r->members[r->n > 0].id;", "?", ""),
-    survivor("shed-timer", "what waits too long is refused only as its turn comes", "request.c",
-             "    if (c->shed_wait_us && shed > now && shed < due) due = shed;", "    if (now > shed) due = due;",
-             "?", ""),
-    survivor("admit-late", "who would wait beyond its deadline is let in", "limits.c",
-             "    return per_s > 0 && (double)ahead", "    return per_s < 0 && (double)ahead", "no service of the sim has admit_by_deadline", ""),
-    survivor("target-least", "the service that is least behind its aim goes first", "dispatch.c",
-             "if (best && b <= most) continue;", "if (best && b >= most) continue;", "?", ""),
-    survivor("pool-turns", "of two pools the one that was served last goes first", "queue.c",
-             "return a->lane->queue->served < b->lane->queue->served;",
-             "return a->lane->queue->served > b->lane->queue->served;", "?", ""),
+             "core->now >= k->sync_until) end_epoch(core, k);", "core->now == 0) end_epoch(core, k);", [IDLE, KEYED], "", ""),
+    survivor("key-ring", "all slices belong to one member", "ring.c",
+             "return r->members[r->owner[slice]].id;", "return r->members[r->n > 0].id;", [KEYED], "", ""),
     survivor("leak-tenant", "a tenant's requests are not counted down", "tenant.c",
-             "    if (--t->requests > 0 || t->configured) return;", "    if (t->requests > 0 || t->configured) return;", "?", ""),
+             "if (--t->requests > 0 || t->configured) return;", "if (t->requests > 0 || t->configured) return;", [GROWS], "", ""),
     survivor("time-gate", "nobody is told when a gate opens", "core.c",
-             "        if (gate < next) next = gate;\n", "        (void)gate;\n", "?", ""),
+             "        if (gate < next) next = gate;\n", "        (void)gate;\n", [IN_TIME, IDLE], "", ""),
     survivor("time-ring", "nobody is told when a ring is due", "core.c",
-             "        if (due < next) next = due;\n", "        (void)due;\n", "?", ""),
-    survivor("time-next", "nobody is told when the next timer rings", "core.c",
-             "uint64_t ms = wheel_next(&core->wheel),", "uint64_t ms = wheel_next(&core->wheel) + 50,", "?", ""),
-    survivor("time-scatter", "what begins to gather has no timer", "gather.c",
-             "    core->stats.scattered++;\n    core_request_arm(core, r);\n", "    core->stats.scattered++;\n", "?", ""),
-    survivor("parts-deadline", "a part misses its deadline by itself", "request.c",
-             "if (r->deadline && !r->parent && r->deadline <= now) {", "if (r->deadline && r->deadline <= now) {", "?", ""),
+             "        if (due < next) next = due;\n", "        (void)due;\n", [IN_TIME, IDLE], "", ""),
+    survivor("time-scatter", "what begins to gather has no timer of its own", "gather.c",
+             "core->stats.scattered++;\n    core_request_arm(core, r);", "core->stats.scattered++;", [IN_TIME], "", ""),
     survivor("late-unsent", "a worker may speak of a job before it has been given it", "job.c",
-             "job->worker->id == worker && job->action.kind != CORE_SEND) return job;", "job->worker->id == worker) return job;", "?", ""),
-    survivor("retry-after", "Retry-After is always 1", "limits.c", "    double seconds = (double)s->queued / per_s;\n", "    double seconds = 0.5;\n", "?", ""),
-    survivor("choose-ignored", "the worker that the rule chooses is not taken", "dispatch.c",
-             "return worker_of(links[at < n ? at : 0]);", "return worker_of(links[at < n ? 0 : 0]);", "?", ""),
+             "job->worker->id == worker && job->action.kind != CORE_SEND) return job;", "job->worker->id == worker) return job;",
+             [ONE_END, CONTRACT], "", ""),
 ]
 
 
@@ -433,9 +443,10 @@ class Builder:
     def text(self, m):
         path = self.base / "src/core" / m.file
         text = path.read_text()
-        if text.count(m.old) != 1:
-            raise Bad(f"its old text is in src/core/{m.file} {text.count(m.old)} times, not once")
-        return text.replace(m.old, m.new)
+        found = list(re.finditer(r"\s+".join(map(re.escape, m.old.split())), text))
+        if len(found) != 1:
+            raise Bad(f"its old text is in src/core/{m.file} {len(found)} times, not once")
+        return text[:found[0].start()] + m.new + text[found[0].end():]
 
     def build(self, m, directory):
         changed = "src/core/" + m.file
@@ -486,7 +497,7 @@ def hunt(program):
     return None
 
 
-def try_one(builder, m, directory):
+def try_one(builder, m, survives, directory):
     """What the table says of it, and whether that is as it should be."""
     directory.mkdir()
     try:
@@ -495,34 +506,34 @@ def try_one(builder, m, directory):
         return ("broken entry", "-", "-", str(error)), False
     finally:
         shutil.rmtree(directory)
-    if not m.expected:  # a survivor
-        return caught or ("survives, as known", "-", "-", ""), not caught
-    return caught or ("SURVIVES", "-", "-", m.breaks), bool(caught) and caught[0] in m.expected
+    if not caught:
+        return ("survives", "-", "-", m.breaks), survives
+    return caught, (caught[0] in m.expected) != survives
 
 
-def check_invariants():
+def check_list():
     text = (ROOT / "test/sim/sim.c").read_text()
-    for name in INVARIANTS:
+    for name in sorted(INVARIANTS):
         if f'"{name}"' not in text:
             sys.exit(f"mutants: sim.c has no invariant \"{name}\"")
-
-
-def check_names(mutants):
-    names = [m.name for m in mutants]
+    names = [m.name for m in MUTANTS] + [s.mutant.name for s in SURVIVORS]
     for name in names:
         if names.count(name) > 1:
-            sys.exit(f"mutants: two mutants are called {name}")
+            sys.exit(f"mutants: two are called {name}")
 
 
-def show(name, result, good, expected):
+def show(m, survives, result, good):
     by, seed, step, words = result
-    print(f"{'' if good else '! '}{name:22} {by:36} {seed:>4} {step:>6}  {words}", flush=True)
-    if not good:
-        what = f"expected: {', '.join(expected)}" if expected else "stands in SURVIVORS, but is caught: make it a mutant"
-        print(f"  {what}", flush=True)
+    print(f"{'  ' if good else '! '}{m.name:18} {by:36} {seed:>4} {step:>6}  {words}")
+    if not good and survives:
+        print("    stands in SURVIVORS, but is caught or broken: make it a mutant, or mend it")
+    elif not good:
+        print(f"    expected: {', '.join(m.expected)}")
+    sys.stdout.flush()
 
 
-def run_all(mutants):
+def run_all(mutants, survivors):
+    """True: all is as it should be."""
     started = time.monotonic()
     bad = 0
     with tempfile.TemporaryDirectory(prefix="weir-mutants-") as name, \
@@ -534,18 +545,26 @@ def run_all(mutants):
             sys.exit(f"mutants: the unchanged core: {error}")
         for seed, found in zip(SEEDS, pool.map(lambda s: run_seed(builder.program, s), SEEDS)):
             if found:
-                sys.exit(f"mutants: seed {seed}: the unchanged core violates {found[0]}: {found[2]}")
-        print(f"The unchanged core passes {len(SEEDS)} seeds of {STEPS} steps each.\n")
-        print(f"{'mutant':22} {'caught by':36} {'seed':>4} {'step':>6}  words")
-        work = [pool.submit(try_one, builder, m, directory / m.name) for m in mutants]
-        for m, done in zip(mutants, work):
+                sys.exit(f"mutants: seed {seed}, step {found[1]}: the unchanged core: {found[0]}: {found[2]}")
+        print(f"The unchanged core passes {len(SEEDS)} seeds of {STEPS} steps each.\n\n"
+              f"  {'mutant':18} {'caught by':36} {'seed':>4} {'step':>6}  words", flush=True)
+        work = [(m, survives, pool.submit(try_one, builder, m, survives, directory / m.name))
+                for survives, some in ((False, mutants), (True, survivors)) for m in some]
+        for m, survives, done in work:
             result, good = done.result()
             bad += not good
-            show(m.name, result, good, m.expected)
-    survivors = sum(not m.expected for m in mutants)
-    print(f"\n{len(mutants) - survivors} mutants, {survivors} known survivors, {bad} not as they should be; "
+            show(m, survives, result, good)
+    print(f"\n{len(mutants)} mutants, {len(survivors)} known survivors, {bad} not as they should be; "
           f"{time.monotonic() - started:.0f} s")
     return bad == 0
+
+
+def print_list():
+    for m in MUTANTS:
+        print(f"{m.name:18} {m.file:11} {m.breaks}\n{'':30} -> {', '.join(m.expected)}")
+    print("\nsurvivors:")
+    for m, reason, unit_test in SURVIVORS:
+        print(f"{m.name:18} {m.file:11} {m.breaks}\n{'':30} {reason}; {unit_test or 'no unit test'} catches it")
 
 
 def main():
@@ -554,21 +573,16 @@ def main():
     parser.add_argument("--only", metavar="NAME", action="append", help="only this one")
     args = parser.parse_args()
     if args.list:
-        for m in MUTANTS:
-            print(f"{m.name:22} {m.file:12} {m.breaks}\n{'':22} {'':12} -> {', '.join(m.expected)}")
-        for s in SURVIVORS:
-            print(f"{s.mutant.name:22} {s.mutant.file:12} {s.mutant.breaks}\n{'':22} {'':12} survives: {s.reason}; "
-                  f"{'caught by ' + s.unit_test if s.unit_test else 'no unit test catches it'}")
+        print_list()
         return 0
-    mutants = MUTANTS + [s.mutant for s in SURVIVORS]
-    check_invariants()
-    check_names(mutants)
+    check_list()
+    mutants, survivors = MUTANTS, [s.mutant for s in SURVIVORS]
     if args.only:
-        unknown = set(args.only) - {m.name for m in mutants}
+        unknown = set(args.only) - {m.name for m in mutants + survivors}
         if unknown:
             sys.exit(f"mutants: there is no {', '.join(sorted(unknown))}")
-        mutants = [m for m in mutants if m.name in args.only]
-    return 0 if run_all(mutants) else 1
+        mutants, survivors = ([m for m in some if m.name in args.only] for some in (mutants, survivors))
+    return 0 if run_all(mutants, survivors) else 1
 
 
 if __name__ == "__main__":
