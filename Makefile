@@ -7,7 +7,7 @@ SEED ?= 1
 STEPS ?= 1000000
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo demo-thumbnails test test-keyed bench bench-core lint fmt asan fuzz sim install docs clean help
+.PHONY: all demo demo-thumbnails test test-keyed bench bench-core lint fmt asan fuzz sim sim-mutants install docs clean help
 
 all: $(BUILD)/build.ninja ## build everything
 	@$(NINJA)
@@ -66,6 +66,8 @@ bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@bench/primes.py --build build-release
 	@bench/waiting.py --build build-release
 	@bench/memory.py --build build-release
+	@bench/tail.py --build build-release
+	@bench/fairness.py --build build-release
 	@bench/core.py --build build-release
 
 bench-core: all ## cost per dispatch by queue length and workers

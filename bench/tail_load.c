@@ -6,7 +6,7 @@
  *
  * PLAN: a `struct planned` for each request, by time. RESULT: a `struct outcome` for each. "quiet" is printed
  * when all have been sent and no more than QUIET are out, or after 2 s of that: what is left hardly needs the
- * machine. tail_load PORT PLAN RESULT QUIET
+ * machine. With a TENANT, requests say X-Tenant. tail_load PORT PLAN RESULT QUIET [TENANT]
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -52,6 +52,7 @@ struct load {
     int poll;
     uint32_t quiet;
     bool told;
+    char tenant[64]; /* a field, or nothing */
     struct conn **conns, **idle;
     uint32_t conn_count, idle_count;
     int64_t began,
@@ -87,7 +88,7 @@ static struct conn *conn_new(struct load *l) {
 }
 
 static void request_send(struct load *l, int64_t now) {
-    char text[128];
+    char text[256];
     const struct planned *p = &l->plan[l->next];
     struct conn *c = l->idle_count ? l->idle[--l->idle_count] : conn_new(l);
     if (c->fd < 0) conn_open(l, c);
@@ -96,8 +97,9 @@ static void request_send(struct load *l, int64_t now) {
     c->size = 0;
     l->out++;
     l->results[c->at].late_ns = now - l->began - p->due_ns;
-    int n = snprintf(text, sizeof(text), "GET /nap?us=%llu HTTP/1.1\r\nHost: nap\r\nWeir-Cost: %llu\r\n\r\n",
-                     (unsigned long long)p->us, (unsigned long long)((p->us + 999) / 1000));
+    int n =
+        snprintf(text, sizeof(text), "GET /nap?us=%llu HTTP/1.1\r\nHost: nap\r\nWeir-Cost: %llu\r\n%s\r\n",
+                 (unsigned long long)p->us, (unsigned long long)((p->us + 999) / 1000), l->tenant);
     if (write(c->fd, text, (size_t)n) != n) die("write");
 }
 
@@ -185,12 +187,13 @@ static void *read_file(const char *path, size_t *ret_size) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "usage: tail_load PORT PLAN RESULT QUIET\n");
+    if (argc != 5 && argc != 6) {
+        fprintf(stderr, "usage: tail_load PORT PLAN RESULT QUIET [TENANT]\n");
         return 2;
     }
     struct load l = {.poll = epoll_create1(EPOLL_CLOEXEC), .quiet = (uint32_t)strtoul(argv[4], NULL, 10)};
     size_t size;
+    if (argc == 6) snprintf(l.tenant, sizeof(l.tenant), "X-Tenant: %.40s\r\n", argv[5]);
     l.to = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     l.to.sin_port = htons((uint16_t)strtoul(argv[1], NULL, 10));
     l.plan = read_file(argv[2], &size);

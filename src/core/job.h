@@ -115,6 +115,8 @@ void core_request_hurry(struct core *core, struct job *job);
 void core_request_arm(struct core *core, struct request *r);
 /* Its job has waited too long for an overloaded service. */
 void core_request_shed(struct core *core, struct request *r);
+/* Its queued job makes room in a full queue. */
+void core_request_push_out(struct core *core, struct request *r);
 /* Its timer has rung. */
 void core_request_timer(struct core *core, struct request *r);
 

@@ -82,6 +82,20 @@ static int refuse(struct core *core, const struct service *s, bool here, struct 
     return ret_why->error = WEIR_EFULL;
 }
 
+/* One tenant's flood must not keep others out: whoever has less than its part of a full queue comes in for
+   the newest job of the one that has most. */
+static bool make_room(struct core *core, struct service *s, const struct queue *q,
+                      const struct demand *demand) {
+    const struct core_service_config *c = &s->config;
+    struct job *job = core_queue_surplus(core, q, demand->tenant, demand->priority);
+    if (!job || would_be_late(core, s, q, demand)) return false;
+    size_t bytes = job->request->bytes;
+    if (!fits(s->queued - 1, s->queued_bytes - bytes, demand->bytes, c->max_queued, c->max_queued_bytes))
+        return false;
+    core_request_push_out(core, job->request);
+    return true;
+}
+
 /* What is handed out at once does not stand in the queue, so it may be of any size. */
 int core_limits_admit(struct core *core, struct service *s, const struct demand *demand,
                       struct place *ret_place, struct failure *ret_why) {
@@ -103,6 +117,7 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
         *ret_place = (struct place){.pool = ret_place->later}; /* no room to wait for whom it prefers */
         return 0;
     }
+    if (!fits_here && fits_hub && make_room(core, s, &ret_place->pool->queue, demand)) return 0;
     if (!fits_here) {
         core->stats.rejected_full++;
         return refuse(core, s, true, ret_why, "the service's queue is full");

@@ -284,6 +284,24 @@ size_t core_queue_ahead(const struct core *core, const struct queue *q, const st
     return q->back[priority] + own + (own + 1) * others; /* a turn of each other one before each of its own */
 }
 
+struct job *core_queue_surplus(const struct core *core, const struct queue *q, const struct tenant *t,
+                               unsigned priority) {
+    const struct lane *own =
+        t == &core->tenants.nobody ? &q->common[priority] : lane_find(core, q, t, priority);
+    const struct lane *longest = NULL;
+    size_t lanes = own && own->count ? 0 : 1, jobs = 0, mine = own ? own->count : 0;
+    for (unsigned p = priority; p < CORE_PRIORITIES; p++) lanes += q->lanes[p];
+    if (lanes == 1) return NULL; /* nobody else is there */
+    for (unsigned p = priority; p < CORE_PRIORITIES; p++)
+        LIST_FOR (turn, &q->turns[p]) {
+            const struct lane *l = CONTAINER_OF(turn, struct lane, turn);
+            jobs += l->count;
+            if (!longest || l->count > longest->count) longest = l;
+        }
+    bool entitled = longest && longest->tenant != (own ? own->tenant : t) && mine + 1 <= jobs / lanes;
+    return entitled ? CONTAINER_OF(longest->jobs.prev, struct job, link) : NULL;
+}
+
 void core_queue_each(struct core *core, const struct queue *q,
                      void (*visit)(struct core *core, struct job *job)) {
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) {

@@ -78,6 +78,10 @@ uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now);
 /* How many jobs of this class go before one of the tenant that comes now, about. */
 size_t core_queue_ahead(const struct core *core, const struct queue *q, const struct tenant *t,
                         unsigned priority);
+/* Of a full queue: the newest job of the tenant that has most in it, when the tenant that comes now in this
+   class has less than its part; NULL otherwise. Classes before this one are left alone. */
+struct job *core_queue_surplus(const struct core *core, const struct queue *q, const struct tenant *t,
+                               unsigned priority);
 /* Calls visit for every job. It must not change the queue. */
 void core_queue_each(struct core *core, const struct queue *q,
                      void (*visit)(struct core *core, struct job *job));

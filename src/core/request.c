@@ -212,9 +212,10 @@ void core_request_arm(struct core *core, struct request *r) {
 }
 
 /* It has waited in vain. */
-static void refuse_queued(struct core *core, struct request *r, unsigned status, const char *detail) {
+static void refuse_queued(struct core *core, struct request *r, int error, unsigned status,
+                          const char *detail) {
     struct service *s = r->job->service;
-    struct failure why = {.error = WEIR_EQUEUETIME,
+    struct failure why = {.error = error,
                           .status = status,
                           .service = s->name,
                           .detail = detail,
@@ -227,7 +228,13 @@ static void refuse_queued(struct core *core, struct request *r, unsigned status,
 
 void core_request_shed(struct core *core, struct request *r) {
     core->stats.rejected_overload++;
-    refuse_queued(core, r, r->job->service->config.full_status, "the service is overloaded");
+    refuse_queued(core, r, WEIR_EQUEUETIME, r->job->service->config.full_status, "the service is overloaded");
+}
+
+void core_request_push_out(struct core *core, struct request *r) {
+    core->stats.rejected_full++;
+    refuse_queued(core, r, WEIR_EFULL, r->job->service->config.full_status,
+                  "the service's queue is full, and others have less in it");
 }
 
 /* Nobody whom it prefers had time: from now on it may go to others too. */
@@ -259,7 +266,7 @@ void core_request_timer(struct core *core, struct request *r) {
         miss_deadline(core, r);
     } else if (queued && c->queue_time_us && core_time_add(queued->queued_at, c->queue_time_us) <= now) {
         core->stats.rejected_queue_time++;
-        refuse_queued(core, r, 0, NULL);
+        refuse_queued(core, r, WEIR_EQUEUETIME, 0, NULL);
     } else if (queued && core_limits_shed_at(queued) <= now) {
         core_request_shed(core, r);
     } else if (queued && core_pool_settle_at(queued) <= now) {

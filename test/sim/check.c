@@ -217,6 +217,12 @@ static void on_fail(struct model *m, const struct core_action *a) {
     } else if (r->place == WAITING && error == WEIR_EQUEUETIME && model_may_shed(m, r, false)) {
         m->want.rejected_overload++;
         model_expect_fail(m, r, error, 0);
+    } else if (r->place == WAITING && error == WEIR_EFULL && (m->may_have_pushed || model_batched(m))) {
+        m->pushed -= m->pushed > 0; /* as there is a bound, somebody must have, and no more */
+        if (r->tenant == m->last_tenant && !model_batched(m))
+            model_violated(m, FAIR, "request %llu made room for one of its own tenant", NUMBER(r->id));
+        m->want.rejected_full++;
+        model_expect_fail(m, r, error, 0);
     } else if (r->place == WAITING && error == WEIR_ENOMEM && r->may_lack_memory) {
         model_expect_fail(m, r, error, 0);
     }
@@ -552,6 +558,9 @@ void model_check(struct model *m, bool deep) {
         for (int s = 0; s < SERVICES; s++)
             for (int l = 0; l < (LABELS + 1) * (LABELS + 1); l++) m->services[s].busy[l].unsure = true;
     }
+    if (m->pushed > 0 && !model_batched(m)) model_violated(m, BOUNDS, "accepted over the bound");
+    m->pushed = 0;
+    m->may_have_pushed = false;
     m->ring_due = rings_pending(m);
     m->calls = 0;
     m->relabelled = false;

@@ -396,8 +396,9 @@ static void compare_full(struct model *m, int err, unsigned service, unsigned ne
     const struct core_service_config *c = &m->services[service].config;
     if (err == WEIR_EFULL && room && !c->key.n)
         model_violated(m, BOUNDS, "refused as full, with a free slot");
-    if (err == 0 && full && !room && !c->key.n) /* a ring may have just let some go */
-        model_violated(m, BOUNDS, "accepted over the bound of %s", m->services[service].name);
+    if (err != 0 || room || c->key.n) return; /* a ring may have just let some of the keyed ones go */
+    m->pushed += full;
+    m->may_have_pushed |= is_full(m, service, bytes, false);
 }
 
 static uint64_t token_ns(const struct mtenant *t) {
@@ -489,6 +490,7 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     m->live++;
     m->want.submitted++;
     m->arrival = r;
+    m->last_tenant = r->tenant;
 }
 
 void model_cancel(struct model *m, uint64_t now, uint64_t request) {
@@ -736,6 +738,7 @@ static void go_on(struct model *m, struct mrequest *r, const struct mforward *f,
         return;
     }
     m->want.forwarded++;
+    m->last_tenant = r->tenant;
     r->service = (unsigned)s;
     r->hop++;
     r->attempts = 0;
@@ -857,6 +860,7 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
     m->live++;
     m->want.submitted++;
     m->want.parts++;
+    m->last_tenant = r->tenant;
     parent->parts_left--;
     m->arrival = r;
 }

@@ -139,7 +139,10 @@ struct model {
     bool ring_due;         /* members have changed, or slices are held: something may happen as time passes */
     uint64_t unsettled_ms; /* when owners of keys were last without a new one */
     bool draining, lacking, verbose;
-    unsigned calls;  /* since model_act */
+    unsigned calls;       /* since model_act */
+    unsigned last_tenant; /* that has come in */
+    bool may_have_pushed;
+    unsigned pushed; /* came into a full queue: so many must have made room */
     bool gone_since; /* a worker went away since model_act */
     bool relabelled; /* in one of several calls: by which labels it was chosen is not known */
     bool uncertain;  /* so the counters of ends cannot be told this time */

@@ -350,10 +350,11 @@ static void a_full_queue_tells_at_most_half_a_minute(void **state) {
     c.max_queued = FULL;
     c.full_status = 429;
     define(w, "a", &c);
-    assert_int_equal(ask_for(w, "GET", "a"), WEIR_EFULL);
+    struct wish wish = {.service = "a", .method = "GET", .tenant = "x"}; /* as all that wait */
+    assert_int_equal(ask(w, wish), WEIR_EFULL);
     assert_in_range(w->requests[0].failure.retry_after_s, 2, 3);
     pass(w, 60 * 1000);
-    assert_int_equal(ask_for(w, "GET", "a"), WEIR_EFULL);
+    assert_int_equal(ask(w, wish), WEIR_EFULL);
     assert_int_equal(w->requests[1].failure.retry_after_s, 30);
     says(w, "A?429 B?429");
     assert_int_equal(world_stats(w).rejected_full, 2);

@@ -695,8 +695,35 @@ static void hundreds_of_tenants(void **state) {
     world_free(w);
 }
 
+static void a_full_queue_lets_in_who_has_less(void **state) {
+    (void)state;
+    struct core_service_config c;
+    core_service_defaults(&c);
+    c.max_queued = 4;
+    struct world *w = world_new(NULL);
+    define(w, "a", &c);
+    struct wish x = {.service = "a", .method = "GET", .tenant = "x"}, y = x;
+    y.tenant = "y";
+    for (int i = 0; i < 4; i++) assert_int_equal(ask(w, x), 0); /* A to D */
+    assert_int_equal(ask(w, x), WEIR_EFULL);                    /* E */
+    assert_int_equal(ask(w, y), 0);                             /* F: for D, the newest */
+    says(w, "E?503 D!503");
+    assert_int_equal(ask(w, y), 0);          /* G, for C */
+    assert_int_equal(ask(w, y), WEIR_EFULL); /* H: they have two each */
+    says(w, "C!503 H?503");
+    y.priority = 9;
+    assert_int_equal(ask(w, y), WEIR_EFULL); /* not for those of a better class */
+    y.priority = 10;
+    assert_int_equal(ask(w, y), 0); /* J, of class 0 */
+    says(w, "I?503 B!503");
+    join(w, "a", 9);
+    says(w, "J>1 A>1 F>1 G>1");
+    world_end(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_full_queue_lets_in_who_has_less),
         cmocka_unit_test(a_turn_is_as_many_jobs_as_the_weight_says),
         cmocka_unit_test(turns_go_on_from_slot_to_slot),
         cmocka_unit_test(requests_without_a_tenant_are_one),
