@@ -54,6 +54,9 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (60) under ASan and UBSan
 sim: all ## the simulator: make sim SEED=7 STEPS=1000000
 	@$(BUILD)/test/sim/sim --seed $(SEED) --steps $(STEPS)
 
+sim-mutants: ## deliberate bugs in the core, one by one: does the simulator see them?
+	@test/sim/mutants.py
+
 test-keyed: all ## 10,000 keys while each second a worker comes and one is killed, for a minute
 	@PYTHONPATH=test/lib WEIR=$(BUILD)/src/cli/weir WEIRTEST_BIN=$(BUILD)/test/integ WEIRTEST_SECONDS=60 \
 		/usr/bin/python3 test/integ/t28_keyed.py Keyed.test_upheaval

@@ -205,6 +205,10 @@ static void on_fail(struct model *m, const struct core_action *a) {
     uint64_t queue_time = m->services[r->service].config.queue_time_us;
     if (r->place == FAILING && error == WEIR_EQUEUETIME && r->maybe_overdue) {
         r->error = error;
+    } else if (r->place == FAILING && error == WEIR_EFULL && m->may_have_pushed && model_batched(m)) {
+        r->error = error; /* it had made room before */
+        r->status = 0;
+        m->uncertain = true;
     } else if (r->place == FAILING && error == WEIR_EQUEUETIME && r->error == WEIR_EDEADLINE &&
                m->services[r->service].config.shed_wait_us) {
         r->error = error; /* both at the same time */
@@ -435,6 +439,7 @@ static void check_stats(struct model *m, const struct sums *sums) {
         m->want.failed = got.failed;
         m->want.rejected_queue_time = got.rejected_queue_time;
         m->want.rejected_overload = got.rejected_overload;
+        m->want.rejected_full = got.rejected_full;
         m->want.rejected_deadline = got.rejected_deadline;
         for (int c = 0; c < CORE_CAUSES; c++) {
             m->want.cancelled[0][c] = 0;

@@ -275,6 +275,7 @@ static void settle_for_any(struct model *m) {
         r->wish_unknown = false;
         join_lane(m, r, false);
     }
+    FOR_REQUESTS(m, r) n += r->place == WAITING && r->wish && r->wish_unknown; /* or so it may have been */
     m->calls += n > 0; /* what is handed out by that is a call's worth of its own */
 }
 
@@ -323,6 +324,7 @@ static void begin(struct model *m, uint64_t now) {
         w->gate_until = 0;
         m->calls++; /* what it takes on is a call's worth of its own */
     }
+    m->uncertain |= m->may_have_pushed && model_batched(m); /* what happens now may happen to one that has failed */
     m->calls += m->ring_due;
     FOR_REQUESTS(m, r) {
         if (r->place != WAITING && r->place != AT_WORK && r->place != GATHERING) continue;
@@ -391,6 +393,9 @@ static void compare_full(struct model *m, int err, unsigned service, unsigned ne
     bool full = is_full(m, service, bytes, true);
     if (err == WEIR_EFULL && !is_full(m, service, bytes, false))
         model_violated(m, BOUNDS, "refused as full, but it is not");
+    if (err == 0 && model_batched(m) && is_full(m, service, bytes, false))
+        m->may_have_pushed = m->uncertain =
+            true; /* and what was pushed out may have met something else since */
     if (model_batched(m)) return;
     bool room = room_for(m, service, m->services[service].config.require.n ? need : 0);
     const struct core_service_config *c = &m->services[service].config;

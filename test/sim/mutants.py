@@ -7,8 +7,9 @@ simulator until it objects.
 
 A mutant is one replacement in one file, and says which invariants may object to it (as sim prints them). It must
 compile, and its old text must be in the file exactly once, so the list cannot rot in silence. First the unchanged
-core passes all the seeds. Exit status 0: each mutant was caught by an invariant that it names, and what stands in
-SURVIVORS with a reason still survives. A hang counts as caught.
+core passes all the seeds. Exit status 0: each mutant was caught by an invariant that it names. A hang counts as caught.
+SURVIVORS are those that the simulator does not see, with the reason, and the unit test that does; they run too, for
+fewer seeds, and when one is caught after all the table says so.
 """
 import argparse
 import concurrent.futures
@@ -23,12 +24,14 @@ import time
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COPIED = ["src/base/*.[ch]", "src/core/*.[ch]", "src/wire/*.h", "include/weir/*.h", "test/sim/*.[ch]", "test/lib/*.[ch]"]
+COPIED = ["src/base/*.[ch]", "src/core/*.[ch]", "src/wire/*.h", "include/weir/*.h", "test/sim/*.[ch]",
+          "test/lib/*.[ch]"]
 COMPILED = ["src/base/*.c", "src/core/*.c", "test/sim/*.c", "test/lib/fault.c"]
 GCC = ["gcc", "-std=c17", "-D_GNU_SOURCE", '-DWEIR_VERSION="mutant"', "-O1", "-g", "-Iinclude", "-Isrc", "-Itest"]
 LINK = ["-lm", "-pthread"] + [f"-Wl,--wrap={f}" for f in ("malloc", "calloc", "realloc", "free", "strdup", "strndup")]
 AT_ONCE = 2
-SEEDS = range(1, 9)
+SEEDS = range(1, 13)
+SURVIVOR_SEEDS = SEEDS[:3]
 STEPS = 150000
 SEED_SECONDS = 30  # the unchanged core needs less than one
 
@@ -90,7 +93,8 @@ MUTANTS = [
            "core_keyed_changed(core, k, w);\n    core_dispatch_worker(core, w);\n}",
            "core_keyed_changed(core, k, w);\n    core_worker_place(w);\n}", IDLE),
     mutant("wake-relabel", "a worker with new labels gets none of what waits for them", "worker.c",
-           "if (!copy) w->unjoined = true;\n    core_dispatch_worker(core, w);", "if (!copy) w->unjoined = true;", IDLE),
+           "if (!copy) w->unjoined = true;\n    core_dispatch_worker(core, w);",
+           "if (!copy) w->unjoined = true;", IDLE),
     mutant("wake-owed", "pools that are owed a look are forgotten", "dispatch.c",
            "fill_pool(core, CONTAINER_OF(owed, struct pool, owed));", "(void)owed;", IDLE),
     mutant("wake-gate", "a worker whose gate opens gets nothing", "core.c",
@@ -155,7 +159,8 @@ MUTANTS = [
     mutant("retry-tail", "what runs again goes to the tail of its queue", "job.c",
            "core_service_put(core, fresh, true);", "core_service_put(core, fresh, false);", ORDER, IDLE),
     mutant("retry-order", "what a lost worker had comes back newest first", "worker.c",
-           "CONTAINER_OF(w->jobs.prev, struct job, link)", "CONTAINER_OF(w->jobs.next, struct job, link)", ORDER, KEYED),
+           "CONTAINER_OF(w->jobs.prev, struct job, link)", "CONTAINER_OF(w->jobs.next, struct job, link)",
+           ORDER, KEYED),
     mutant("retry-wait", "what runs again has waited since its first time", "job.c",
            "        job->queued_at = core->now;\n", "", RUN_ONCE, IN_TIME, ORDER),
 
@@ -173,15 +178,21 @@ MUTANTS = [
     mutant("bound-parts", "one part too many", "gather.c",
            "count <= core->config.max_parts - root->scattered",
            "count <= core->config.max_parts + 1 - root->scattered", LIMITS),
-    mutant("parts-root", "parts of parts are not charged to the first request", "gather.c",
-           "    root->scattered += count;\n", "    r->scattered += count;\n", LIMITS),
+    mutant("parts-root", "parts are not charged to the first request", "gather.c",
+           "    root->scattered += count;\n", "    (void)root;\n", LIMITS),
+
+    mutant("push-kept", "a job that is pushed out still counts when its place is given away", "limits.c",
+           "fits(s->queued - 1, s->queued_bytes - bytes, demand->bytes,",
+           "fits(s->queued - 1, 0 * bytes, demand->bytes,",
+           BOUNDS),
 
     # ---- time ----
     mutant("time-deadline", "the timer does not know of deadlines", "request.c",
            "uint64_t due = r->deadline && !r->parent ? r->deadline : UINT64_MAX;",
            "uint64_t due = UINT64_MAX;", ONE_END, IN_TIME),
     mutant("time-queue", "the timer does not know of queue times", "request.c",
-           "    if (c->queue_time_us && queue_time < due) due = queue_time;\n", "    (void)queue_time;\n", ONE_END, IN_TIME),
+           "    if (c->queue_time_us && queue_time < due) due = queue_time;\n", "    (void)queue_time;\n",
+           ONE_END, IN_TIME),
     mutant("time-again", "a timer that rang early is not wound up again", "request.c",
            "    } else {\n        core_request_arm(core, r);\n    }", "    }", ONE_END, IN_TIME, IDLE),
     mutant("time-answered", "a deadline ends a reply that has begun", "job.c",
@@ -224,7 +235,8 @@ MUTANTS = [
     # ---- labels ----
     mutant("labels-any", "any value of a label will do", "labels.c",
            "if (any_value && slice_eq(slice_next(&rest, '='), item)) return true;",
-           "if (item.n + any_value && slice_eq(slice_next(&rest, '='), slice_next(&item, '='))) return true;", CONTRACT),
+           "if (item.n + any_value && slice_eq(slice_next(&rest, '='), slice_next(&item, '='))) return true;",
+           CONTRACT),
     mutant("labels-name", "only the first label that is needed counts", "labels.c",
            "        if (item.n && !has(labels, item)) return false;", "        if (item.n) return has(labels, item);",
            CONTRACT),
@@ -260,7 +272,7 @@ MUTANTS = [
            "        list_splice_back(&r->parts, &part->parts);\n", "        list_init(&part->parts);\n",
            ONE_END, GROWS, CONTRACT, CRASH),
     mutant("parts-told", "the gatherer of a request that has failed is not told", "action.c",
-           "                                .gatherer = r->gatherer,\n", "", CONTRACT),
+           "                                .gatherer = r->gatherer,\n", "", CONTRACT, ONE_END),
     mutant("parts-gone", "the gatherer of a request that is withdrawn is not told", "request.c",
            "    core_action_add(core, &r->action, CORE_GONE);\n    let_go(core, r);\n",
            "    core_request_end(core, r);\n", ONE_END),
@@ -281,7 +293,8 @@ MUTANTS = [
            "    if (key->head && job->sent_at)\n        place(core, key->head, false);\n"
            "    else if (!key->head)\n        key_free(key);", IDLE, KEYED),
     mutant("key-order", "the last one of a key goes next", "keyed.c",
-           "        list_push_back(&key->jobs, &job->link);", "        list_push_front(&key->jobs, &job->link);", KEYED),
+           "        list_push_back(&key->jobs, &job->link);", "        list_push_front(&key->jobs, &job->link);",
+           KEYED),
     mutant("key-collect", "heads stay where they were when their slice moves", "keyed.c",
            "    collect(core, k);\n", "", IDLE, KEYED),
     mutant("key-leave", "a member that leaves keeps its slices", "keyed.c",
@@ -329,69 +342,113 @@ MUTANTS = [
            "        if (answering) r->action.kind = CORE_ENDED;\n", "        (void)answering;\n", ONE_END),
 ]
 
+# Calls that are not settled one by one: the model cannot say whose turn it was, and forgets the shares (see batched in
+# model.h). That is one step in five, and two lanes of the same class of one pool seldom meet in the four between.
+BATCHED = "the model forgets whose turn it is before it shows"
+PUSHED = "the model leaves open who is pushed out of a full queue, and for whom"
+
 SURVIVORS = [
     survivor("fair-credit", "credit is not set anew at a turn", "queue.c",
-             "    l->credit = turn_of(core, l);\n", "    (void)turn_of(core, l);\n", [FAIR], "FAIRREASON", ""),
+             "    l->credit = turn_of(core, l);\n", "    (void)turn_of(core, l);\n",
+             [FAIR], BATCHED, "core-tenants: turns_go_on_from_slot_to_slot"),
     survivor("fair-weight", "weights do not count", "queue.c",
              "return (l->tenant ? l->tenant : &core->tenants.nobody)->config.weight;",
-             "return core->tenants.nobody.config.weight > 0 && l;", [FAIR], "FAIRREASON", ""),
+             "return core->tenants.nobody.config.weight > 0 && l;",
+             [FAIR], BATCHED, "core-tenants: a_turn_is_as_many_jobs_as_the_weight_says"),
     survivor("fair-front", "whoever has had a turn has the next one too", "queue.c",
              "    list_push_back(&l->queue->turns[l->priority], &l->turn);",
-             "    list_push_front(&l->queue->turns[l->priority], &l->turn);", [FAIR], "FAIRREASON", ""),
+             "    list_push_front(&l->queue->turns[l->priority], &l->turn);",
+             [FAIR], BATCHED, "core-tenants: turns_go_on_from_slot_to_slot"),
     survivor("fair-one-lane", "all tenants stand in one lane", "queue.c",
-             "    if (t == &core->tenants.nobody) return", "    if (t) return", [FAIR, ORDER], "FAIRREASON", ""),
+             "    if (t == &core->tenants.nobody) return", "    if (t) return",
+             [FAIR, ORDER], BATCHED, "core-tenants: a_turn_is_as_many_jobs_as_the_weight_says"),
     survivor("pool-turns", "of two pools, the tenant that has had more goes first", "queue.c",
              "if (used_a != used_b) return used_a < used_b;", "if (used_a != used_b) return used_a > used_b;",
-             [FAIR, ORDER], "", ""),
+             [FAIR, ORDER], "the model knows of turns within a pool only",
+             "core-labels: needs_do_not_push_others_back"),
+    survivor("push-entitled", "whoever comes pushes somebody out of a full queue", "queue.c",
+             "&& mine + 1 <= jobs / lanes;", "&& mine + 1 <= jobs * lanes;",
+             [BOUNDS, FAIR, CONTRACT], PUSHED, "core-tenants: a_full_queue_lets_in_who_has_less"),
+    survivor("push-class", "whoever comes pushes out jobs of classes before its own", "queue.c",
+             "for (unsigned p = priority; p < CORE_PRIORITIES; p++) LIST_FOR (turn, &q->turns[p]) {",
+             "for (unsigned p = 0; p < CORE_PRIORITIES; p++) LIST_FOR (turn, &q->turns[p]) {",
+             [BOUNDS, FAIR, CONTRACT], PUSHED, ""),
+    survivor("push-oldest", "the oldest job is pushed out of a full queue, not the newest", "queue.c",
+             "CONTAINER_OF(longest->jobs.prev, struct job, link)", "CONTAINER_OF(longest->jobs.next, struct job, link)",
+             [BOUNDS, FAIR, CONTRACT, ORDER], PUSHED, "core-tenants: a_full_queue_lets_in_who_has_less"),
     survivor("target-least", "the service that is least behind its aim goes first", "dispatch.c",
-             "if (best && b <= most) continue;", "if (best && b >= most) continue;", [ORDER], "", ""),
+             "if (best && b <= most) continue;", "if (best && b >= most) continue;",
+             [ORDER], "the model does not say from which of its services a worker gets its next job",
+             "core-workers: the_service_most_behind_goes_first"),
     survivor("order-same-class", "of two classes that ageing has made equal, the later job", "queue.c",
-             "job->queued_at >= best->queued_at", "job->queued_at <= best->queued_at", [ORDER], "", ""),
+             "job->queued_at >= best->queued_at", "job->queued_at <= best->queued_at",
+             [ORDER], BATCHED, "core-queue: waiting_moves_up_a_class"),
     survivor("order-aged", "cheap jobs pass one that has waited long enough", "queue.c",
              "return age_us && now - first->queued_at >= age_us ? first : cheapest;",
-             "return (void)now, (void)age_us, cheapest;", [ORDER], "", ""),
+             "return (void)now, (void)age_us, cheapest;",
+             [ORDER], BATCHED, "core-tenants: what_has_waited_for_age_goes_before_all_cheaper_ones"),
     survivor("prefer-place", "who goes to any worker at last loses the place that it had", "queue.c",
              "CONTAINER_OF(after, struct job, link)->order > job->order)",
-             "CONTAINER_OF(after, struct job, link)->order > job->order + 1000000)", [ORDER], "", ""),
+             "CONTAINER_OF(after, struct job, link)->order > job->order + 1000000)",
+             [ORDER], BATCHED, "core-labels: who_waited_for_the_preferred_one_keeps_its_place"),
     survivor("prefer-gone", "who wishes for workers that go away waits for them all the same", "pool.c",
-             "if (p->jobs > 0 && p->need.n > 0 && !has_workers(p))", "if (p->jobs > 0 && p->need.n > 0 && !p->jobs && has_workers(p))",
-             [IDLE], "", ""),
+             "if (p->jobs > 0 && p->need.n > 0 && !has_workers(p))", "if (p->jobs == SIZE_MAX && has_workers(p))",
+             [IDLE], "the model leaves open what becomes of a wish that nobody can fulfil any more", ""),
     survivor("labels-prefix", "a label that begins like the one that is needed will do", "labels.c",
              "if (slice_eq(label, item)) return true;",
-             "if (item.n <= label.n && memcmp(label.p, item.p, item.n) == 0) return true;", [CONTRACT],
-             "all labels of the sim are as long as each other (l=1 to l=4)", ""),
+             "if (item.n <= label.n && memcmp(label.p, item.p, item.n) == 0) return true;",
+             [CONTRACT], "all labels of the simulator are as long as each other (l=1 to l=4)",
+             "core-labels: a_value_is_fulfilled_by_itself_only"),
     survivor("choose-ignored", "the worker that the rule chooses is not taken", "dispatch.c",
-             "return worker_of(links[at < n ? at : 0]);", "return worker_of(links[at < n ? 0 : 0]);", [CONTRACT, ORDER], "", ""),
+             "return worker_of(links[at < n ? at : 0]);", "return worker_of(links[at < n ? 0 : 0]);",
+             [CONTRACT, ORDER], "the model's rule answers, but nobody looks at who gets the job",
+             "core-labels: the_program_chooses"),
     survivor("shed-timer", "what waits too long is refused only as its turn comes", "request.c",
-             "if (shed < due) due = shed;", "(void)shed;", [IN_TIME], "", ""),
+             "if (shed < due) due = shed;", "(void)shed;",
+             [IN_TIME], "the model says when a request may be shed, not when it must",
+             "core-overload: what_waits_is_shed_without_anything_happening"),
     survivor("admit-late", "who would wait beyond its deadline is let in", "limits.c",
-             "return per_s > 0 && (double)ahead", "return per_s < 0 && (double)ahead", [CONTRACT], "", ""),
-    survivor("retry-after", "Retry-After is always 1", "limits.c", "double seconds = (double)s->queued / per_s;",
-             "double seconds = 0.5;", [CONTRACT], "", ""),
+             "return per_s > 0 && (double)ahead", "return per_s < 0 && (double)ahead",
+             [CONTRACT], "no service of the simulator has admit_by_deadline",
+             "core-overload: who_cannot_wait_is_refused_at_once"),
+    survivor("retry-after", "Retry-After is always 1", "limits.c",
+             "double seconds = (double)s->queued / per_s;", "double seconds = 0.5;",
+             [CONTRACT], "the model only looks that it is 30 s at most", "core-queue: retry_after_is_measured"),
     survivor("key-epoch", "a word about an older epoch counts", "resize.c",
-             "if (epoch != r->epoch || r->phase != RESIZE_SYNCHRONISE ||", "if (r->phase != RESIZE_SYNCHRONISE ||",
-             [KEYED], "", ""),
+             "if (epoch != r->epoch || r->phase != RESIZE_SYNCHRONISE ||",
+             "if ((void)epoch, r->phase != RESIZE_SYNCHRONISE ||",
+             [KEYED], "the core itself speaks of the present epoch only", ""),
     survivor("key-hold", "a slice changes hands while one of its jobs runs", "keyed.c",
              "if (k->running[s] == 0) (void)resize_synced(r, r->epoch, s);", "(void)resize_synced(r, r->epoch, s);",
-             [KEYED], "", ""),
+             [KEYED], "no two of its keys are in one slice, and a key waits for its own job anyhow", ""),
     survivor("key-released", "a slice is done with: what waits for it is not placed", "keyed.c",
              "if (resize_synced(&k->resize, k->resize.epoch, slice) == 0) unpark(core, k, slice);",
-             "(void)resize_synced(&k->resize, k->resize.epoch, slice), (void)core;", [IDLE, KEYED], "", ""),
+             "(void)resize_synced(&k->resize, k->resize.epoch, slice), (void)core;",
+             [IDLE, KEYED], "no two keys of the simulator are in one slice", ""),
     survivor("key-sync", "a slice is held as long as its jobs run, however long", "keyed.c",
-             "core->now >= k->sync_until) end_epoch(core, k);", "core->now == 0) end_epoch(core, k);", [IDLE, KEYED], "", ""),
+             "core->now >= k->sync_until) end_epoch(core, k);", "core->now == 0) end_epoch(core, k);",
+             [IDLE, KEYED], "no two of its keys are in one slice, and it does not measure how long one is held", ""),
     survivor("key-ring", "all slices belong to one member", "ring.c",
-             "return r->members[r->owner[slice]].id;", "return r->members[r->n > 0].id;", [KEYED], "", ""),
+             "return r->members[r->owner[slice]].id;", "return r->members[r->n > 0].id;",
+             [KEYED], "the simulator asks the core who owns a key, not whether it should",
+             "core-ring: test_definition"),
     survivor("leak-tenant", "a tenant's requests are not counted down", "tenant.c",
-             "if (--t->requests > 0 || t->configured) return;", "if (t->requests > 0 || t->configured) return;", [GROWS], "", ""),
+             "if (--t->requests > 0 || t->configured) return;", "if (t->requests > 0 || t->configured) return;",
+             [GROWS], "all tenants of the simulator are configured, so none is ever forgotten",
+             "core-tenants: a_tenant_without_a_rate_is_forgotten_with_its_last_request"),
     survivor("time-gate", "nobody is told when a gate opens", "core.c",
-             "        if (gate < next) next = gate;\n", "        (void)gate;\n", [IN_TIME, IDLE], "", ""),
+             "        if (gate < next) next = gate;\n", "        (void)gate;\n",
+             [IN_TIME, IDLE], "the simulator does not look whether core_next_time is early enough", ""),
     survivor("time-ring", "nobody is told when a ring is due", "core.c",
-             "        if (due < next) next = due;\n", "        (void)due;\n", [IN_TIME, IDLE], "", ""),
+             "        if (due < next) next = due;\n", "        (void)due;\n",
+             [IN_TIME, IDLE], "the simulator does not look whether core_next_time is early enough", ""),
     survivor("time-scatter", "what begins to gather has no timer of its own", "gather.c",
-             "core->stats.scattered++;\n    core_request_arm(core, r);", "core->stats.scattered++;", [IN_TIME], "", ""),
+             "core->stats.scattered++;\n    core_request_arm(core, r);", "core->stats.scattered++;",
+             [IN_TIME], "nothing is broken: its timer from the queue still rings and is wound up then", ""),
     survivor("late-unsent", "a worker may speak of a job before it has been given it", "job.c",
-             "job->worker->id == worker && job->action.kind != CORE_SEND) return job;", "job->worker->id == worker) return job;",
-             [ONE_END, CONTRACT], "", ""),
+             "job->worker->id == worker && job->action.kind != CORE_SEND) return job;",
+             "job->worker->id == worker) return job;",
+             [ONE_END, CONTRACT], "the simulator's workers speak only of jobs that they or others were sent", ""),
 ]
 
 
@@ -489,26 +546,32 @@ def run_seed(program, seed):
     return None
 
 
-def hunt(program):
-    for seed in SEEDS:
+def hunt(program, m, seeds):
+    """The first objection that is expected; else the first one; else None."""
+    other = None
+    for seed in seeds:
         found = run_seed(program, seed)
-        if found:
-            return found[0], str(seed), found[1], found[2]
-    return None
+        if not found:
+            continue
+        by, step, words = found
+        if by in m.expected:
+            return by, str(seed), step, words
+        other = other or (by, str(seed), step, words)
+    return other
 
 
 def try_one(builder, m, survives, directory):
     """What the table says of it, and whether that is as it should be."""
     directory.mkdir()
     try:
-        caught = hunt(builder.build(m, directory))
+        caught = hunt(builder.build(m, directory), m, SURVIVOR_SEEDS if survives else SEEDS)
     except Bad as error:
         return ("broken entry", "-", "-", str(error)), False
     finally:
         shutil.rmtree(directory)
     if not caught:
         return ("survives", "-", "-", m.breaks), survives
-    return caught, (caught[0] in m.expected) != survives
+    return caught, survives or caught[0] in m.expected
 
 
 def check_list():
@@ -525,10 +588,10 @@ def check_list():
 def show(m, survives, result, good):
     by, seed, step, words = result
     print(f"{'  ' if good else '! '}{m.name:18} {by:36} {seed:>4} {step:>6}  {words}")
-    if not good and survives:
-        print("    stands in SURVIVORS, but is caught or broken: make it a mutant, or mend it")
-    elif not good:
+    if not good:
         print(f"    expected: {', '.join(m.expected)}")
+    elif survives and by in m.expected:
+        print("    stands in SURVIVORS, but is caught: make it a mutant")
     sys.stdout.flush()
 
 
