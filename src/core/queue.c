@@ -202,6 +202,8 @@ void core_queue_take(struct core *core, struct job *job) {
     struct lane *l = leave(job);
     if (!l) return;
     core_tenant_use(core, job->request->tenant);
+    uint32_t turn = turn_of(core, l);
+    if (l->credit > turn) l->credit = turn; /* its weight has been lowered */
     if (l->count == 0) {
         lane_end(core, l);
     } else if (--l->credit == 0) {

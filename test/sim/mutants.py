@@ -212,7 +212,9 @@ MUTANTS = [
     mutant("slot-busiest", "not the worker with the fewest jobs", "ready.c",
            "    l->level = running < r->count ? running : r->count - 1;", "    l->level = running ? 0 : 1;", ORDER),
 
-    # ---- whose turn it is ----
+    # ---- whose turn it is; see SURVIVORS too ----
+    mutant("fair-one-lane", "all tenants stand in one lane", "queue.c",
+           "    if (t == &core->tenants.nobody) return", "    if (t) return", FAIR, ORDER),
     mutant("order-tail", "last come, first served", "queue.c",
            "CONTAINER_OF(after, struct job, link)->order > job->order)",
            "CONTAINER_OF(after, struct job, link)->order < job->order)", ORDER),
@@ -359,9 +361,6 @@ SURVIVORS = [
              "    list_push_back(&l->queue->turns[l->priority], &l->turn);",
              "    list_push_front(&l->queue->turns[l->priority], &l->turn);",
              [FAIR], BATCHED, "core-tenants: turns_go_on_from_slot_to_slot"),
-    survivor("fair-one-lane", "all tenants stand in one lane", "queue.c",
-             "    if (t == &core->tenants.nobody) return", "    if (t) return",
-             [FAIR, ORDER], BATCHED, "core-tenants: a_turn_is_as_many_jobs_as_the_weight_says"),
     survivor("pool-turns", "of two pools, the tenant that has had more goes first", "queue.c",
              "if (used_a != used_b) return used_a < used_b;", "if (used_a != used_b) return used_a > used_b;",
              [FAIR, ORDER], "the model knows of turns within a pool only",
@@ -587,7 +586,7 @@ def check_list():
 
 def show(m, survives, result, good):
     by, seed, step, words = result
-    print(f"{'  ' if good else '! '}{m.name:18} {by:36} {seed:>4} {step:>6}  {words}")
+    print(f"{'  ' if good else '! '}{m.name:19} {by:36} {seed:>4} {step:>6}  {words}")
     if not good:
         print(f"    expected: {', '.join(m.expected)}")
     elif survives and by in m.expected:
@@ -610,7 +609,7 @@ def run_all(mutants, survivors):
             if found:
                 sys.exit(f"mutants: seed {seed}, step {found[1]}: the unchanged core: {found[0]}: {found[2]}")
         print(f"The unchanged core passes {len(SEEDS)} seeds of {STEPS} steps each.\n\n"
-              f"  {'mutant':18} {'caught by':36} {'seed':>4} {'step':>6}  words", flush=True)
+              f"  {'mutant':19} {'caught by':36} {'seed':>4} {'step':>6}  words", flush=True)
         work = [(m, survives, pool.submit(try_one, builder, m, survives, directory / m.name))
                 for survives, some in ((False, mutants), (True, survivors)) for m in some]
         for m, survives, done in work:
@@ -624,10 +623,10 @@ def run_all(mutants, survivors):
 
 def print_list():
     for m in MUTANTS:
-        print(f"{m.name:18} {m.file:11} {m.breaks}\n{'':30} -> {', '.join(m.expected)}")
+        print(f"{m.name:19} {m.file:11} {m.breaks}\n{'':30} -> {', '.join(m.expected)}")
     print("\nsurvivors:")
     for m, reason, unit_test in SURVIVORS:
-        print(f"{m.name:18} {m.file:11} {m.breaks}\n{'':30} {reason}; {unit_test or 'no unit test'} catches it")
+        print(f"{m.name:19} {m.file:11} {m.breaks}\n{'':30} {reason}; {unit_test or 'no unit test'} catches it")
 
 
 def main():

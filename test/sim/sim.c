@@ -57,6 +57,7 @@ struct sim {
     struct random random;
     uint64_t seed, step, steps, now;
     unsigned mood;
+    bool orderly; /* each call's actions are taken before the next: nothing about order is unknown then */
     uint64_t drain_over_at; /* step; 0: does not drain */
     long live;              /* allocations before the core */
     struct core_stats sums; /* of the cores that have ended */
@@ -450,6 +451,7 @@ static void begin(struct sim *s) {
     c->service.shed_after_us = below(s, 300000);
     s->m = (struct model){.violated = violated, .ctx = s, .verbose = s->m.verbose, .choosing = chance(s, 4)};
     s->drain_over_at = 0;
+    s->orderly = chance(s, 2);
     s->live = fault_live();
     if (!model_begin(&s->m, c, s->now)) exit(2);
     for (unsigned service = 0; service < SERVICES; service += service ? 1 : SERVICES - 2) {
@@ -523,7 +525,7 @@ static void step(struct sim *s) {
     event(s);
     fault_fail_at(0);
     hub_event(s);
-    if (!chance(s, 5)) settle(s, s->step % DEEP_EVERY == 0);
+    if (s->orderly || !chance(s, 5)) settle(s, s->step % DEEP_EVERY == 0);
 }
 
 static void run(uint64_t seed, uint64_t steps, bool verbose) {
