@@ -324,7 +324,8 @@ static void begin(struct model *m, uint64_t now) {
         w->gate_until = 0;
         m->calls++; /* what it takes on is a call's worth of its own */
     }
-    m->uncertain |= m->may_have_pushed && model_batched(m); /* what happens now may happen to one that has failed */
+    m->uncertain |=
+        m->may_have_pushed && model_batched(m); /* what happens now may happen to one that has failed */
     m->calls += m->ring_due;
     FOR_REQUESTS(m, r) {
         if (r->place != WAITING && r->place != AT_WORK && r->place != GATHERING) continue;
