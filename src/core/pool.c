@@ -97,11 +97,11 @@ void core_pools_part(struct worker *w) {
     w->offers = NULL;
 }
 
-/* Somebody there takes jobs, though perhaps not now. */
+/* Somebody there takes jobs, though perhaps not now: its slots may be none for a moment. */
 static bool has_workers(const struct pool *p) {
     LIST_FOR (node, &p->offers) {
         const struct worker *w = CONTAINER_OF(node, struct offer, link)->worker;
-        if (w->slots > 0 && !w->draining) return true;
+        if (!w->draining) return true;
     }
     return false;
 }

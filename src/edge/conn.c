@@ -104,7 +104,7 @@ static void keep(struct conn *c, struct slice rest) {
 }
 
 void conn_resume(struct conn *c) {
-    if (c->closing) return;
+    if (c->closing || c->blocked) return; /* on_drained resumes it */
     size_t used = take_up(c, buffer_slice(&c->in));
     buffer_consume(&c->in, used);
     if (c->closing || c->blocked || (c->ask && (buffer_size(&c->in) > 0 || ask_full(c->ask)))) return;

@@ -211,7 +211,7 @@ static void join_lane(struct model *m, struct mrequest *r, bool head) {
 /* Those whom it wishes for are not there (any more): the core will notice, or has. */
 void model_look_for_wished(struct model *m, struct mrequest *r) {
     FOR_WORKERS(m, w) {
-        if (may_run(w, r->service, r->need) && fulfils(w, r->wish) && w->slots > 0 && !w->draining) return;
+        if (may_run(w, r->service, r->need) && fulfils(w, r->wish) && !w->draining) return;
     }
     r->wish_unknown = r->unordered = true;
     m->share_epoch++;
@@ -246,7 +246,7 @@ static void set_wishes(struct model *m, struct mrequest *r, unsigned need, unsig
     if (!c->prefer.n || !wish) return;
     bool anybody = false, free = false;
     FOR_WORKERS(m, w) {
-        if (!may_run(w, r->service, r->need) || !fulfils(w, wish) || w->draining || w->slots == 0) continue;
+        if (!may_run(w, r->service, r->need) || !fulfils(w, wish) || w->draining) continue;
         anybody = true;
         free |= model_has_room(w);
     }
