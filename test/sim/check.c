@@ -223,7 +223,7 @@ static void on_fail(struct model *m, const struct core_action *a) {
         model_expect_fail(m, r, error, 0);
     } else if (r->place == WAITING && error == WEIR_EFULL && (m->may_have_pushed || model_batched(m))) {
         m->pushed -= m->pushed > 0; /* as there is a bound, somebody must have, and no more */
-        if (r->tenant == m->last_tenant && !model_batched(m))
+        if (r->tenant == m->last_tenant && !model_batched(m) && !r->unordered)
             model_violated(m, FAIR, "request %llu made room for one of its own tenant", NUMBER(r->id));
         m->want.rejected_full++;
         model_expect_fail(m, r, error, 0);
