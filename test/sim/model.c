@@ -537,6 +537,9 @@ void model_tenant(struct model *m, unsigned tenant, const struct core_tenant_con
     uint64_t latest = m->now * 1000 + (config->rate_per_h ? config->burst * token_ns(t) : 0);
     if (t->full_at > latest) t->full_at = latest; /* a higher rate holds at once */
     m->share_epoch++;
+    FOR_REQUESTS(m, r) { /* a higher weight does not, where a turn has begun */
+        if (r->tenant == tenant && r->place == WAITING) r->unordered = true;
+    }
 }
 
 /* ---- workers ---- */
