@@ -158,7 +158,6 @@ static void on_send(struct model *m, const struct core_action *a) {
         if (model_overdue(m, r)) model_violated(m, IN_TIME, "sent after its queue time");
         if (model_may_shed(m, r, true)) model_violated(m, IN_TIME, "sent although its service is overloaded");
         if (!r->key) check_turn(m, r);
-        m->share_epoch += r->unordered; /* it may have used up another tenant's turn */
         if (m->arrival == r && !r->key) check_worker_choice(m, r, w);
     }
     if (r->key) check_key(m, r);

@@ -533,12 +533,13 @@ void model_tenant(struct model *m, unsigned tenant, const struct core_tenant_con
     if (err == WEIR_ENOMEM && m->lacking) return;
     if (err != 0) model_violated(m, CONTRACT, "tenant said %s", model_error(err));
     struct mtenant *t = &m->tenants[tenant];
+    bool raised = config->weight > t->config.weight;
     t->config = *config;
     uint64_t latest = m->now * 1000 + (config->rate_per_h ? config->burst * token_ns(t) : 0);
     if (t->full_at > latest) t->full_at = latest; /* a higher rate holds at once */
     m->share_epoch++;
     FOR_REQUESTS(m, r) { /* a higher weight does not, where a turn has begun */
-        if (r->tenant == tenant && r->place == WAITING) r->unordered = true;
+        if (raised && r->tenant == tenant && r->place == WAITING) r->unordered = true;
     }
 }
 

@@ -310,7 +310,9 @@ static void on_relabel(struct sim *s) {
 
 static void on_tenant(struct sim *s) {
     struct core_tenant_config c = some_tenant(s);
-    model_tenant(&s->m, (unsigned)below(s, TENANTS), &c);
+    unsigned tenant = (unsigned)below(s, TENANTS);
+    if (!chance(s, 4)) c.weight = s->m.tenants[tenant].config.weight;
+    model_tenant(&s->m, tenant, &c);
 }
 
 static void on_slots(struct sim *s) {
