@@ -53,15 +53,26 @@ int heap_add(struct heap *h, void *item) {
     return 0;
 }
 
+static void settle(struct heap *h, size_t at, void *item) {
+    if (at > 0 && h->before(item, h->items[(at - 1) / 2]))
+        up(h, at, item);
+    else
+        down(h, at, item);
+}
+
+int heap_update(struct heap *h, void *item) {
+    size_t at = *h->place(item);
+    if (at == HEAP_NOWHERE) return heap_add(h, item);
+    ASSERT(at < h->count && h->items[at] == item);
+    if (h->count > 1) settle(h, at, item);
+    return 0;
+}
+
 void heap_remove(struct heap *h, void *item) {
     size_t at = *h->place(item);
     if (at == HEAP_NOWHERE) return;
     ASSERT(at < h->count && h->items[at] == item);
     *h->place(item) = HEAP_NOWHERE;
     void *last = h->items[--h->count];
-    if (last == item) return;
-    if (at > 0 && h->before(last, h->items[(at - 1) / 2]))
-        up(h, at, last);
-    else
-        down(h, at, last);
+    if (last != item) settle(h, at, last);
 }

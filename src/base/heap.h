@@ -21,6 +21,8 @@ void heap_init(struct heap *h, bool (*before)(const void *a, const void *b), siz
 void heap_fini(struct heap *h);
 /* 0 or WEIR_ENOMEM. */
 int heap_add(struct heap *h, void *item);
+/* Whether the item comes before others has changed. 0 or WEIR_ENOMEM: it was in no heap, and is in none. */
+int heap_update(struct heap *h, void *item);
 /* Nothing happens to an item that is in no heap. */
 void heap_remove(struct heap *h, void *item);
 /* NULL: empty. */

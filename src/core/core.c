@@ -42,6 +42,7 @@ struct core *core_new(const struct core_config *config, uint64_t now) {
     slab_init(&core->requests, sizeof(struct request));
     slab_init(&core->jobs, sizeof(struct job));
     slab_init(&core->workers, sizeof(struct worker));
+    slab_init(&core->shares, sizeof(struct share));
     core_tenants_init(core);
     core_lanes_init(&core->lanes);
     wheel_init(&core->wheel, now / 1000);
@@ -71,6 +72,7 @@ void core_free(struct core *core) {
     slab_fini(&core->requests);
     slab_fini(&core->jobs);
     slab_fini(&core->workers);
+    slab_fini(&core->shares);
     free(core->said);
     core->magic = 0;
     free(core);

@@ -106,7 +106,7 @@ static struct job *next_of_service(struct core *core, const struct worker *w, un
     for (; *at < w->offer_count && w->offers[*at]->pool->service == s; ++*at) {
         struct pool *p = w->offers[*at]->pool;
         struct job *job = p->queue.occupied ? next_of(core, p) : NULL;
-        if (job && (!best || core_queue_before(job, best, core->now))) best = job;
+        if (job && (!best || core_queue_before(core, job, best))) best = job;
     }
     return best;
 }

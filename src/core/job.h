@@ -62,6 +62,8 @@ struct job {
     size_t heap_at;      /* in lane.cheap, or HEAP_NOWHERE */
     int64_t order;       /* among all that were ever queued; negative: it has come back */
     uint64_t cost;       /* the request's, the unknown ones last */
+    struct share *share; /* QUEUED: its tenant's in the service; NULL: memory lacked */
+    struct list share_link;
     struct action action;
     uint64_t request_id;
     uint64_t queued_at, sent_at;

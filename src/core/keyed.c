@@ -148,15 +148,26 @@ bool core_keyed_ready(const struct core *core, const struct keyed *k, struct sli
     return m && core_ready_best(&m->pool.ready);
 }
 
-static void place(struct core *core, struct job *job, bool back) {
+/* One that came back keeps its right to go first, wherever it goes. Its pool is to be dispatched; NULL: it is
+   parked. */
+static struct pool *stand(struct core *core, struct job *job) {
     struct keyed *k = job->key->keyed;
     struct member *m = place_of(k, job->key->slice);
     if (!m) {
         list_push_back(&k->parked, &job->link);
-        return;
+        return NULL;
     }
-    core_queue_put(core, &m->pool.queue, job, back);
-    core_dispatch_pool(core, &m->pool);
+    if (job->order < 0)
+        core_queue_move(core, &m->pool.queue, job);
+    else
+        core_queue_put(core, &m->pool.queue, job, false);
+    core_request_arm(core, job->request);
+    return &m->pool;
+}
+
+static void place(struct core *core, struct job *job) {
+    struct pool *p = stand(core, job);
+    if (p) core_dispatch_pool(core, p);
 }
 
 /* Those of this slice (RING_SLICES: of any) that have a place now go there. */
@@ -165,15 +176,17 @@ static void unpark(struct core *core, struct keyed *k, unsigned slice) {
         struct job *job = CONTAINER_OF(node, struct job, link);
         if ((slice != RING_SLICES && job->key->slice != slice) || !place_of(k, job->key->slice)) continue;
         list_del(&job->link);
-        place(core, job, false);
+        core_dispatch_later(core, stand(core, job));
     }
+    core_dispatch_pool(core, &k->service->plain); /* and those, now that all are there */
 }
 
 void core_keyed_put(struct core *core, struct job *job, bool back) {
     struct key *key = job->key;
+    job->order = back ? --core->first_order : 0;
     if (!key->head) key->head = job;
     if (key->head == job)
-        place(core, job, back);
+        place(core, job);
     else
         list_push_back(&key->jobs, &job->link);
 }
@@ -186,7 +199,7 @@ void core_key_leave(struct core *core, struct job *job) {
     struct list *next = list_pop_front(&key->jobs);
     key->head = next ? CONTAINER_OF(next, struct job, link) : NULL;
     if (key->head)
-        place(core, key->head, false);
+        place(core, key->head);
     else
         key_free(key);
 }

@@ -62,14 +62,17 @@ static bool fits(size_t queued, uint64_t queued_bytes, size_t bytes, size_t max,
     return queued < max && queued_bytes <= max_bytes && bytes <= max_bytes - queued_bytes;
 }
 
-/* Behind what goes before it in the queue (but for ageing), at the rate at which jobs leave the service's. */
-static bool would_be_late(const struct core *core, const struct service *s, const struct queue *q,
+/* Behind what goes before it in the queue (but for ageing), at the rate at which jobs leave the service's. In
+   a keyed service that is all of its class: its owner's part of the rate is not known. */
+static bool would_be_late(const struct core *core, const struct service *s, const struct place *place,
                           const struct demand *demand) {
     if (!s->config.admit_by_deadline || !demand->deadline) return false;
     if (demand->deadline <= core->now) return true;
     double per_s = drain_per_s(s, core->now);
-    size_t ahead = core_queue_ahead(core, q, demand->tenant, demand->priority);
-    if (ahead > s->waiting[demand->priority]) ahead = s->waiting[demand->priority];
+    size_t most = s->waiting[demand->priority];
+    size_t ahead =
+        s->keyed ? most : core_queue_ahead(core, &place->pool->queue, demand->tenant, demand->priority);
+    if (ahead > most) ahead = most;
     for (unsigned p = 0; p < demand->priority; p++) ahead += s->waiting[p];
     return per_s > 0 && (double)ahead * 1e6 > per_s * (double)(demand->deadline - core->now);
 }
@@ -84,15 +87,17 @@ static int refuse(struct core *core, const struct service *s, bool here, struct 
 
 /* One tenant's flood must not keep others out: whoever has less than its part of a full queue comes in for
    the newest job of the one that has most. */
-static bool make_room(struct core *core, struct service *s, const struct queue *q,
+static bool make_room(struct core *core, struct service *s, const struct place *place,
                       const struct demand *demand) {
     const struct core_service_config *c = &s->config;
-    struct job *job = core_queue_surplus(core, q, demand->tenant, demand->priority);
-    if (!job || would_be_late(core, s, q, demand)) return false;
+    struct job *job = core_share_surplus(s, demand->tenant, demand->priority);
+    if (!job || would_be_late(core, s, place, demand)) return false;
     size_t bytes = job->request->bytes;
     if (!fits(s->queued - 1, s->queued_bytes - bytes, demand->bytes, c->max_queued, c->max_queued_bytes))
         return false;
+    core_pool_enter(*place); /* so that it stays */
     core_request_push_out(core, job->request);
+    core_pool_leave(*place);
     return true;
 }
 
@@ -117,7 +122,7 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
         *ret_place = (struct place){.pool = ret_place->later}; /* no room to wait for whom it prefers */
         return 0;
     }
-    if (!fits_here && fits_hub && make_room(core, s, &ret_place->pool->queue, demand)) return 0;
+    if (!fits_here && fits_hub && make_room(core, s, ret_place, demand)) return 0;
     if (!fits_here) {
         core->stats.rejected_full++;
         return refuse(core, s, true, ret_why, "the service's queue is full");
@@ -126,7 +131,7 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
         core->stats.rejected_full++;
         return refuse(core, s, false, ret_why, "the hub's queues are full");
     }
-    if (would_be_late(core, s, &ret_place->pool->queue, demand)) {
+    if (would_be_late(core, s, ret_place, demand)) {
         core->stats.rejected_admission++;
         return refuse(core, s, true, ret_why, "it would wait beyond its deadline");
     }

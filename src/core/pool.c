@@ -179,12 +179,13 @@ void core_pools_free(struct core *core, struct service *s) {
     free(s->pool_names);
 }
 
-/* At the most there may be, the one that was used longest ago goes. */
+/* For a new one two of those go that were used longest ago, if there are many: after a crowd of different
+   needs their number falls again. */
 static bool make_room(struct core *core, struct service *s) {
-    if (s->pool_count < POOLS_MOST) return true;
-    if (list_empty(&s->idle_pools)) return false;
-    drop(core, CONTAINER_OF(s->idle_pools.next, struct pool, idle));
-    return true;
+    unsigned kept = s->pool_count < POOLS_MOST ? POOLS_IDLE_MOST : 1;
+    for (int i = 0; i < 2 && s->pool_count - s->busy_pools >= kept; i++)
+        drop(core, CONTAINER_OF(s->idle_pools.next, struct pool, idle));
+    return s->pool_count < POOLS_MOST;
 }
 
 static int pool_new(struct core *core, struct service *s, struct slice need, uint64_t hash,
@@ -218,6 +219,10 @@ static int pool_get(struct core *core, struct service *s, struct slice need, str
     uint64_t hash = hash_bytes(need, core->config.seed);
     for (struct pool *p = s->pool_names ? *chain(s, hash) : NULL; p; p = p->next) {
         if (!slice_eq(p->need, need)) continue;
+        if (p->jobs == 0) { /* it was used now */
+            list_del(&p->idle);
+            list_push_back(&s->idle_pools, &p->idle);
+        }
         *ret = p;
         return 0;
     }
@@ -225,12 +230,17 @@ static int pool_get(struct core *core, struct service *s, struct slice need, str
 }
 
 static void enter(struct pool *p) {
-    if (p->jobs++ == 0) list_del(&p->idle);
+    struct service *s = p->service;
+    if (p->jobs++ > 0 || p == &s->plain) return;
+    list_del(&p->idle);
+    s->busy_pools++;
 }
 
 static void leave(struct pool *p) {
     struct service *s = p->service;
-    if (--p->jobs == 0 && p != &s->plain) list_push_back(&s->idle_pools, &p->idle);
+    if (--p->jobs > 0 || p == &s->plain) return;
+    list_push_back(&s->idle_pools, &p->idle);
+    s->busy_pools--;
 }
 
 static int find(struct core *core, struct service *s, const void *message, struct place *ret) {

@@ -3,7 +3,7 @@
  * The jobs of a service that the same workers can run, and those workers. Every service has its plain pool,
  * of all jobs that ask for nothing special and all workers that offer the service. Jobs that need labels
  * stand in a pool of their needs, which has the workers that carry these labels; it is made when a job asks
- * for it, and kept for the next one as long as there is room.
+ * for it, and kept for the next one for a while.
  *
  * Invariant between calls: a pool with queued jobs has no ready worker.
  */
@@ -17,8 +17,9 @@ struct job;
 struct service;
 struct worker;
 
-/* The most pools with needs of one service: more that are in use at once are refused. */
-enum { POOLS_MOST = 10000, POOL_BUCKETS = 1024 };
+/* The most pools with needs of one service: more that are in use at once are refused; and so many that are
+   not in use are kept. */
+enum { POOLS_MOST = 10000, POOLS_IDLE_MOST = 64, POOL_BUCKETS = 1024 };
 
 /* A worker's membership of a pool. */
 struct offer {

@@ -16,15 +16,25 @@ static size_t *place(void *item) {
     return &((struct job *)item)->heap_at;
 }
 
+static struct job *oldest(const struct lane *l) {
+    return CONTAINER_OF(l->jobs.next, struct job, link);
+}
+
+static bool is_older(const void *a, const void *b) {
+    const struct job *x = oldest(a), *y = oldest(b);
+    return x->queued_at == y->queued_at ? x->order < y->order : x->queued_at < y->queued_at;
+}
+
+static size_t *oldest_place(void *item) {
+    return &((struct lane *)item)->oldest_at;
+}
+
 static void lane_init(struct lane *l, struct queue *q, struct tenant *t, unsigned priority) {
-    *l = (struct lane){.queue = q, .tenant = t, .priority = (uint8_t)priority, .id = l->id};
+    *l = (struct lane){
+        .queue = q, .tenant = t, .priority = (uint8_t)priority, .id = l->id, .oldest_at = HEAP_NOWHERE};
     list_init(&l->turn);
     list_init(&l->jobs);
     heap_init(&l->cheap, before, place);
-}
-
-static struct job *oldest(const struct lane *l) {
-    return CONTAINER_OF(l->jobs.next, struct job, link);
 }
 
 /* One that has waited for age goes before all that are cheaper, so none waits for ever; so does one that is
@@ -137,12 +147,16 @@ void core_queue_init(struct queue *q) {
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
         list_init(&q->returned[p]);
         list_init(&q->turns[p]);
+        heap_init(&q->oldest[p], is_older, oldest_place);
         lane_init(&q->common[p], q, NULL, p);
     }
 }
 
 void core_queue_fini(struct queue *q) {
-    for (unsigned p = 0; p < CORE_PRIORITIES; p++) heap_fini(&q->common[p].cheap);
+    for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
+        heap_fini(&q->common[p].cheap);
+        heap_fini(&q->oldest[p]);
+    }
 }
 
 static void occupy(const struct core *core, struct queue *q, unsigned priority) {
@@ -150,23 +164,48 @@ static void occupy(const struct core *core, struct queue *q, unsigned priority) 
     q->occupied |= 1u << priority;
 }
 
-/* Enters the lane that it belongs to, which has a turn from then on; after the given job, or as the first
- * one. */
+/* The lane's oldest job is another one. */
+static void reorder(struct lane *l) {
+    struct heap *h = &l->queue->oldest[l->priority];
+    if (l->count > 0)
+        (void)heap_update(h, l);
+    else
+        heap_remove(h, l);
+}
+
+static int64_t order_of(const struct list *node) {
+    return CONTAINER_OF(node, struct job, link)->order;
+}
+
+/* Behind which of the lane the job goes, by when it came. What is put between others comes in order, most
+   often: so the search begins where the last one went. */
+static struct list *position(struct lane *l, const struct job *job) {
+    struct list *at = l->jobs.prev;
+    if (at == &l->jobs || order_of(at) < job->order) return at;
+    if (l->moved) at = &l->moved->link;
+    while (at != &l->jobs && order_of(at) > job->order) at = at->prev;
+    while (order_of(at->next) < job->order) at = at->next; /* the last one is behind it */
+    return at;
+}
+
+/* Enters the lane that it belongs to, which has a turn from then on. */
 static void enter_lane(struct core *core, struct queue *q, struct job *job) {
     struct lane *l = lane_get(core, q, job);
     job->lane = l;
     if (l->count++ == 0) lane_begin(core, l);
-    struct list *after = l->jobs.prev; /* what it passes has come since: nothing, or not much */
-    while (after != &l->jobs && CONTAINER_OF(after, struct job, link)->order > job->order)
-        after = after->prev;
+    struct list *after = position(l, job);
+    if (after->next != &l->jobs) l->moved = job;
     list_insert_before(after->next, &job->link);
+    if (oldest(l) == job) reorder(l);
     if (job->service->config.shortest_first) (void)heap_add(&l->cheap, job);
 }
 
 void core_queue_move(struct core *core, struct queue *q, struct job *job) {
     job->queue = q;
     if (job->order < 0) {
-        list_push_front(&q->returned[job->priority], &job->link);
+        struct list *list = &q->returned[job->priority], *at = list->next;
+        while (at != list && order_of(at) < job->order) at = at->next; /* hardly ever */
+        list_insert_before(at, &job->link);
         q->back[job->priority]++;
     } else {
         enter_lane(core, q, job);
@@ -186,10 +225,13 @@ static struct lane *leave(struct job *job) {
     struct lane *l = job->lane;
     job->queue = NULL;
     job->lane = NULL;
+    bool first = l && oldest(l) == job;
+    if (l && l->moved == job) l->moved = first ? NULL : CONTAINER_OF(job->link.prev, struct job, link);
     list_del(&job->link);
     if (l) {
         heap_remove(&l->cheap, job);
         l->count--;
+        if (first) reorder(l);
     } else {
         q->back[job->priority]--;
     }
@@ -218,10 +260,24 @@ void core_queue_drop(struct core *core, struct job *job) {
     if (l && l->count == 0) lane_end(core, l);
 }
 
-unsigned core_queue_class(const struct job *job, uint64_t now, uint64_t age_us) {
-    if (!age_us) return job->priority;
-    uint64_t up = (now - job->queued_at) / age_us;
-    return up < job->priority ? job->priority - (unsigned)up : 0;
+/* When the oldest job of an occupied class came. A lane for which memory lacked is seen in its turn. */
+static uint64_t class_since(const struct queue *q, unsigned priority) {
+    const struct lane *l = heap_first(&q->oldest[priority]);
+    uint64_t since = l ? oldest(l)->queued_at : UINT64_MAX, other = UINT64_MAX;
+    if (!list_empty(&q->returned[priority]))
+        other = CONTAINER_OF(q->returned[priority].prev, struct job, link)->queued_at;
+    else if (!l)
+        other = oldest(CONTAINER_OF(q->turns[priority].next, struct lane, turn))->queued_at;
+    return other < since ? other : since;
+}
+
+static unsigned aged(unsigned priority, uint64_t since, uint64_t now, uint64_t age_us) {
+    uint64_t up = age_us ? (now - since) / age_us : 0;
+    return up < priority ? priority - (unsigned)up : 0;
+}
+
+static unsigned class_of(const struct job *job, uint64_t now, uint64_t age_us) {
+    return aged(job->priority, class_since(job->queue, job->priority), now, age_us);
 }
 
 static bool is_aged(const struct job *job, uint64_t now) {
@@ -229,12 +285,13 @@ static bool is_aged(const struct job *job, uint64_t now) {
     return age_us && now - job->queued_at >= age_us;
 }
 
-bool core_queue_before(const struct job *a, const struct job *b, uint64_t now) {
-    uint64_t age_us = a->service->config.age_us;
-    unsigned x = core_queue_class(a, now, age_us), y = core_queue_class(b, now, age_us);
+bool core_queue_before(const struct core *core, const struct job *a, const struct job *b) {
+    uint64_t now = core->now, age_us = a->service->config.age_us;
+    unsigned x = class_of(a, now, age_us), y = class_of(b, now, age_us);
     if (x != y) return x < y;
     if (a->order < 0 || b->order < 0) return a->order < b->order;
-    uint64_t used_a = a->request->tenant->used, used_b = b->request->tenant->used;
+    uint64_t used_a = core_tenant_used(core, a->request->tenant);
+    uint64_t used_b = core_tenant_used(core, b->request->tenant);
     if (used_a != used_b) return used_a < used_b;
     if (a->service->config.shortest_first && !is_aged(a, now) && !is_aged(b, now)) return before(a, b);
     return a->order < b->order;
@@ -248,32 +305,27 @@ static struct job *class_next(const struct queue *q, unsigned priority, uint64_t
 
 struct job *core_queue_next(const struct queue *q, uint64_t now, uint64_t age_us) {
     if (!q->occupied) return NULL;
-    struct job *best = class_next(q, (unsigned)__builtin_ctz(q->occupied), now, age_us);
-    unsigned rest = q->occupied & (q->occupied - 1);
-    if (!rest) return best;
-    unsigned best_class = core_queue_class(best, now, age_us);
+    unsigned best = (unsigned)__builtin_ctz(q->occupied), rest = q->occupied & (q->occupied - 1);
+    if (!rest) return class_next(q, best, now, age_us);
+    uint64_t best_since = class_since(q, best);
+    unsigned best_class = aged(best, best_since, now, age_us);
     for (; rest; rest &= rest - 1) {
-        struct job *job = class_next(q, (unsigned)__builtin_ctz(rest), now, age_us);
-        unsigned class = core_queue_class(job, now, age_us);
-        if (class > best_class || (class == best_class && job->queued_at >= best->queued_at)) continue;
-        best = job;
+        unsigned priority = (unsigned)__builtin_ctz(rest);
+        uint64_t since = class_since(q, priority);
+        unsigned class = aged(priority, since, now, age_us);
+        if (class > best_class || (class == best_class && since >= best_since)) continue;
+        best = priority;
         best_class = class;
+        best_since = since;
     }
-    return best;
+    return class_next(q, best, now, age_us);
 }
 
 uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now) {
     uint64_t longest = 0;
     for (unsigned rest = q->occupied; rest; rest &= rest - 1) {
-        unsigned priority = (unsigned)__builtin_ctz(rest);
-        LIST_FOR (node, &q->returned[priority]) {
-            uint64_t wait = now - CONTAINER_OF(node, struct job, link)->queued_at;
-            if (wait > longest) longest = wait;
-        }
-        LIST_FOR (node, &q->turns[priority]) {
-            uint64_t wait = now - oldest(CONTAINER_OF(node, struct lane, turn))->queued_at;
-            if (wait > longest) longest = wait;
-        }
+        uint64_t wait = now - class_since(q, (unsigned)__builtin_ctz(rest));
+        if (wait > longest) longest = wait;
     }
     return longest;
 }
@@ -284,24 +336,6 @@ size_t core_queue_ahead(const struct core *core, const struct queue *q, const st
         t == &core->tenants.nobody ? &q->common[priority] : lane_find(core, q, t, priority);
     size_t own = l ? l->count : 0, others = q->lanes[priority] - (own > 0);
     return q->back[priority] + own + (own + 1) * others; /* a turn of each other one before each of its own */
-}
-
-struct job *core_queue_surplus(const struct core *core, const struct queue *q, const struct tenant *t,
-                               unsigned priority) {
-    const struct lane *own =
-        t == &core->tenants.nobody ? &q->common[priority] : lane_find(core, q, t, priority);
-    const struct lane *longest = NULL;
-    size_t lanes = own && own->count ? 0 : 1, jobs = 0, mine = own ? own->count : 0;
-    for (unsigned p = priority; p < CORE_PRIORITIES; p++) lanes += q->lanes[p];
-    if (lanes == 1) return NULL; /* nobody else is there */
-    for (unsigned p = priority; p < CORE_PRIORITIES; p++)
-        LIST_FOR (turn, &q->turns[p]) {
-            const struct lane *l = CONTAINER_OF(turn, struct lane, turn);
-            jobs += l->count;
-            if (!longest || l->count > longest->count) longest = l;
-        }
-    bool entitled = longest && longest->tenant != (own ? own->tenant : t) && mine + 1 <= jobs / lanes;
-    return entitled ? CONTAINER_OF(longest->jobs.prev, struct job, link) : NULL;
 }
 
 void core_queue_each(struct core *core, const struct queue *q,

@@ -4,7 +4,8 @@
  * take turns (deficit round robin, Shreedhar and Varghese 1996, with jobs as the unit: a turn is as many jobs
  * as the tenant's weight says); a tenant's jobs in a class form a lane, which is in order of arrival, or
  * cheapest first. Jobs that have come back from a worker go before all others of their class: they have had
- * their turn.
+ * their turn. A class ages with its oldest job, whosever turn it is, so that nobody behind a lane of young
+ * jobs waits for ever.
  *
  * The first lane of a class always has credit left, so whose turn it is can be seen without changing
  * anything. Nothing here can fail: without memory for a lane of its own a tenant's job stands in the common
@@ -25,12 +26,14 @@ struct lane {
     struct list turn; /* in its class's turns while it has jobs */
     struct list jobs; /* as they came */
     size_t count;
+    struct job *moved;     /* the last one that was put between others */
     struct heap cheap;     /* order = shortest: the same jobs, the cheapest first */
     struct tenant *tenant; /* NULL: the common lane */
     struct lane *next;     /* in its bucket of core.lanes */
     struct queue *queue;
-    uint64_t id;     /* in core.lane_slab */
-    uint32_t credit; /* jobs that it may still have handed out in this turn */
+    uint64_t id;      /* in core.lane_slab */
+    size_t oldest_at; /* in queue.oldest, or HEAP_NOWHERE */
+    uint32_t credit;  /* jobs that it may still have handed out in this turn */
     uint8_t priority;
 };
 
@@ -40,7 +43,8 @@ struct queue {
     struct list returned[CORE_PRIORITIES]; /* what came back; the last one first */
     size_t back[CORE_PRIORITIES];          /* how many */
     struct list turns[CORE_PRIORITIES];
-    unsigned lanes[CORE_PRIORITIES]; /* how many have turns */
+    struct heap oldest[CORE_PRIORITIES]; /* the same lanes, by their oldest job */
+    unsigned lanes[CORE_PRIORITIES];     /* how many have turns */
     struct lane common[CORE_PRIORITIES];
 };
 
@@ -66,22 +70,15 @@ void core_queue_move(struct core *core, struct queue *q, struct job *job);
 void core_queue_take(struct core *core, struct job *job);
 /* It waits no longer, for another reason. */
 void core_queue_drop(struct core *core, struct job *job);
-/* The job whose turn it is: lowest class after ageing, then longest waiting. NULL: none. */
+/* The job whose turn it is: lowest class after ageing, then the one that has waited longest. NULL: none. */
 struct job *core_queue_next(const struct queue *q, uint64_t now, uint64_t age_us);
-/* Of two waiting jobs of one service in different queues, whose turn it is: lowest class after ageing; then
-   what came back; of different tenants, the one that has had less (see tenant.used); of the same one, as in a
-   lane. */
-bool core_queue_before(const struct job *a, const struct job *b, uint64_t now);
-/* The class of a waiting job after ageing. */
-unsigned core_queue_class(const struct job *job, uint64_t now, uint64_t age_us);
+/* Of two jobs of one service whose turn it is in different queues: lowest class after ageing; then what came
+   back; of different tenants, the one that has had less (see tenant.used); of the same one, as in a lane. */
+bool core_queue_before(const struct core *core, const struct job *a, const struct job *b);
 uint64_t core_queue_oldest_wait(const struct queue *q, uint64_t now);
 /* How many jobs of this class go before one of the tenant that comes now, about. */
 size_t core_queue_ahead(const struct core *core, const struct queue *q, const struct tenant *t,
                         unsigned priority);
-/* Of a full queue: the newest job of the tenant that has most in it, when the tenant that comes now in this
-   class has less than its part; NULL otherwise. Classes before this one are left alone. */
-struct job *core_queue_surplus(const struct core *core, const struct queue *q, const struct tenant *t,
-                               unsigned priority);
 /* Calls visit for every job. It must not change the queue. */
 void core_queue_each(struct core *core, const struct queue *q,
                      void (*visit)(struct core *core, struct job *job));

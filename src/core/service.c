@@ -65,6 +65,7 @@ static struct service *service_new(struct core *core, struct slice name,
     s->name = (struct slice){s->text, name.n};
     s->config = *config;
     core_pool_init(&s->plain, s);
+    core_shares_init(s);
     list_init(&s->pools);
     list_init(&s->idle_pools);
     if (config->key.n && !(s->keyed = core_keyed_new(s))) {
@@ -108,15 +109,17 @@ bool core_service_known(const struct core *core, struct slice name) {
 
 /* ---- what waits ---- */
 
-static void count(struct core *core, struct service *s, const struct job *job) {
+static void count(struct core *core, struct service *s, struct job *job) {
     if (s->queued++ == 0) core_rate_run(&s->drained, core->now, true);
     s->waiting[job->priority]++;
     s->queued_bytes += job->request->bytes;
     core->queued++;
     core->queued_bytes += job->request->bytes;
+    core_share_enter(core, job);
 }
 
-static void uncount(struct core *core, struct service *s, const struct job *job) {
+static void uncount(struct core *core, struct service *s, struct job *job) {
+    core_share_leave(core, job);
     if (--s->queued == 0) core_rate_run(&s->drained, core->now, false);
     s->waiting[job->priority]--;
     s->queued_bytes -= job->request->bytes;
@@ -165,6 +168,7 @@ void core_services_free(struct core *core) {
         core_pools_free(core, core->services[i]);
         core_keyed_free(core->services[i]->keyed);
         core_pool_fini(&core->services[i]->plain);
+        heap_fini(&core->services[i]->shares);
         free(core->services[i]);
     }
     free(core->services);

@@ -9,14 +9,16 @@
 #include "core/job.h"
 #include "core/limits.h"
 #include "core/pool.h"
+#include "core/share.h"
 
 struct service {
     struct pool plain;
     struct list pools,
         idle_pools;           /* those with needs; of them those without jobs, the one used last is last */
     struct pool **pool_names; /* a hash table of them by need: POOL_BUCKETS chains, or NULL */
-    unsigned pool_count;
+    unsigned pool_count, busy_pools; /* busy: with jobs */
     size_t waiting[CORE_PRIORITIES]; /* queued jobs by class, in all pools */
+    struct heap shares;              /* of tenants in what is queued, the largest first */
     size_t queued;
     uint64_t queued_bytes;
     struct keyed *keyed; /* NULL: it is not */

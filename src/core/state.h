@@ -23,7 +23,7 @@ struct core {
     struct list resizing; /* keyed services with something to do as time passes */
     struct list owed;     /* pools to be dispatched when what is being dispatched is done */
     bool dispatching;
-    struct slab requests, jobs, workers;
+    struct slab requests, jobs, workers, shares;
     struct tenants tenants;
     struct lanes lanes;
     int64_t first_order, last_order; /* of jobs: see job.order */

@@ -32,6 +32,7 @@ void core_tenants_init(struct core *core) {
     list_init(&core->tenants.idle);
     struct tenant *nobody = &core->tenants.nobody;
     list_init(&nobody->idle);
+    list_init(&nobody->shares);
     nobody->config = core->config.tenant;
     nobody->configured = true;
 }
@@ -79,6 +80,7 @@ static struct tenant *add(struct core *core, struct slice name, uint64_t hash) {
     t->hash = hash;
     t->config = core->config.tenant;
     list_init(&t->idle);
+    list_init(&t->shares);
     t->next = all->buckets[hash & (all->size - 1)];
     all->buckets[hash & (all->size - 1)] = t;
     all->count++;
@@ -136,9 +138,15 @@ void core_tenant_leave(struct core *core, struct tenant *t) {
         list_push_back(&core->tenants.idle, &t->idle);
 }
 
+uint64_t core_tenant_used(const struct core *core, const struct tenant *t) {
+    uint64_t least = core->used > 2 * USED_PER_JOB ? core->used - 2 * USED_PER_JOB : 0;
+    return t->used < least ? least : t->used;
+}
+
 void core_tenant_use(struct core *core, struct tenant *t) {
-    if (core->used < t->used) core->used = t->used;
-    t->used += USED_PER_JOB / t->config.weight;
+    uint64_t used = core_tenant_used(core, t);
+    if (core->used < used) core->used = used;
+    t->used = used + USED_PER_JOB / t->config.weight;
 }
 
 void core_tenant_defaults(struct core_tenant_config *c) {

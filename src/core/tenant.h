@@ -22,6 +22,7 @@ struct tenant {
        begins where the others are (start-time fair queueing, Goyal, Vin and Cheng 1996). Decides between
        queues of one service; within a queue tenants take turns. */
     uint64_t used;
+    struct list shares; /* of the services in which its jobs wait: see share.h */
     uint64_t hash;
     struct slice name;
     char text[];
@@ -47,6 +48,9 @@ static inline struct tenant *core_tenant_share(struct tenant *t) {
 void core_tenant_leave(struct core *core, struct tenant *t);
 /* A job of its was taken from a queue. */
 void core_tenant_use(struct core *core, struct tenant *t);
+/* What it counts as having had: one that could not be served for long, as no worker of its was free, is owed
+   no more than two turns of the lightest tenant. */
+uint64_t core_tenant_used(const struct core *core, const struct tenant *t);
 /* Microseconds until its bucket has a token; 0: now. */
 uint64_t core_tenant_wait(const struct tenant *t, uint64_t now);
 /* Takes a token. */

@@ -30,29 +30,34 @@ static bool cheaper(const struct mrequest *a, const struct mrequest *b) {
     return x == y ? a->position < b->position : x < y;
 }
 
-/* Those who wait in one pool, by class and tenant: who is next in each lane; and by class who came back last.
-   False: not known. */
-static bool find_heads(struct model *m, const struct mrequest *r,
-                       const struct mrequest *heads[CORE_PRIORITIES][TENANTS],
-                       const struct mrequest *back[CORE_PRIORITIES]) {
+/* Those who wait in one pool, by class: who is next in each tenant's lane, who came back last, and who has
+   waited longest. */
+struct waiting {
+    const struct mrequest *heads[CORE_PRIORITIES][TENANTS], *back[CORE_PRIORITIES], *oldest[CORE_PRIORITIES];
+};
+
+/* False: not known. */
+static bool find_waiting(struct model *m, const struct mrequest *r, struct waiting *ret) {
     const struct core_service_config *c = &m->services[r->service].config;
     const struct mrequest *first[CORE_PRIORITIES][TENANTS] = {0};
     FOR_REQUESTS(m, q) {
         if (q->key || q->place != WAITING || q->service != r->service || model_pool(q) != model_pool(r))
             continue;
         if (q->unordered) return false;
+        const struct mrequest **old = &ret->oldest[q->priority], **back = &ret->back[q->priority];
+        if (!*old || q->queued_at < (*old)->queued_at) *old = q;
         if (q->position < 0) {
-            if (!back[q->priority] || q->position < back[q->priority]->position) back[q->priority] = q;
+            if (!*back || q->position < (*back)->position) *back = q;
             continue;
         }
-        const struct mrequest **f = &first[q->priority][q->tenant], **h = &heads[q->priority][q->tenant];
+        const struct mrequest **f = &first[q->priority][q->tenant], **h = &ret->heads[q->priority][q->tenant];
         if (!*f || q->position < (*f)->position) *f = q;
         if (!*h || (c->shortest_first ? cheaper(q, *h) : q->position < (*h)->position)) *h = q;
     }
     for (int p = 0; p < CORE_PRIORITIES; p++)
         for (int t = 0; t < TENANTS; t++)
             if (first[p][t] && c->age_us && m->now - first[p][t]->queued_at >= c->age_us)
-                heads[p][t] = first[p][t];
+                ret->heads[p][t] = first[p][t];
     return true;
 }
 
@@ -70,34 +75,24 @@ static void check_key(struct model *m, const struct mrequest *r) {
     }
 }
 
-/* h had the right to go before r. */
-static bool was_before(const struct model *m, const struct mrequest *h, const struct mrequest *r) {
-    uint64_t a = class_of(m, h), b = class_of(m, r);
-    return a < b || (a == b && h->queued_at < r->queued_at);
-}
-
-/* Nobody of its pool had the right to go first: in its class what came back, or in its lane; and in each
-   other class what came back, or else at least one lane's. */
+/* Nobody of its pool had the right to go first: in its class what came back, or in its lane; and no other
+   class, of which each is as old as the oldest that waits in it. */
 static void check_turn(struct model *m, const struct mrequest *r) {
-    const struct mrequest *heads[CORE_PRIORITIES][TENANTS] = {0}, *back[CORE_PRIORITIES] = {0};
-    if (!find_heads(m, r, heads, back)) return;
-    const struct mrequest *first = back[r->priority] ? back[r->priority] : heads[r->priority][r->tenant];
+    struct waiting w = {0};
+    if (!find_waiting(m, r, &w)) return;
+    const struct mrequest *first =
+        w.back[r->priority] ? w.back[r->priority] : w.heads[r->priority][r->tenant];
     if (first != r) {
         model_violated(m, ORDER, "request %llu was not the first of its class or lane", NUMBER(r->id));
         return;
     }
+    const struct mrequest *own = w.oldest[r->priority];
     for (unsigned p = 0; p < CORE_PRIORITIES; p++) {
-        const struct mrequest *waited = NULL;
-        bool fine = p == r->priority;
-        for (int t = 0; t < TENANTS && !back[p]; t++) {
-            if (heads[p][t] && was_before(m, heads[p][t], r))
-                waited = heads[p][t];
-            else
-                fine |= heads[p][t] != NULL;
-        }
-        if (back[p] && was_before(m, back[p], r)) waited = back[p];
-        if (waited && !fine)
-            model_violated(m, ORDER, "request %llu had to wait for %llu", NUMBER(waited->id), NUMBER(r->id));
+        const struct mrequest *other = w.oldest[p];
+        if (!other || p == r->priority) continue;
+        uint64_t a = class_of(m, other), b = class_of(m, own);
+        if (a < b || (a == b && other->queued_at < own->queued_at))
+            model_violated(m, ORDER, "request %llu had to wait for %llu", NUMBER(other->id), NUMBER(r->id));
     }
     if (r->position > 0) share_served(m, r);
 }

@@ -394,6 +394,7 @@ static void compare_full(struct model *m, int err, unsigned service, unsigned ne
     bool full = is_full(m, service, bytes, true);
     if (err == WEIR_EFULL && !is_full(m, service, bytes, false))
         model_violated(m, BOUNDS, "refused as full, but it is not");
+    m->may_have_pushed |= err == WEIR_ENOMEM && is_full(m, service, bytes, false);
     if (err == 0 && model_batched(m) && is_full(m, service, bytes, false))
         m->may_have_pushed = m->uncertain =
             true; /* and what was pushed out may have met something else since */
@@ -402,9 +403,9 @@ static void compare_full(struct model *m, int err, unsigned service, unsigned ne
     const struct core_service_config *c = &m->services[service].config;
     if (err == WEIR_EFULL && room && !c->key.n)
         model_violated(m, BOUNDS, "refused as full, with a free slot");
-    if (err != 0 || room || c->key.n) return; /* a ring may have just let some of the keyed ones go */
-    m->pushed += full;
+    if (err != 0 || (room && !c->key.n)) return;
     m->may_have_pushed |= is_full(m, service, bytes, false);
+    if (!c->key.n) m->pushed += full; /* a ring may have just let some of the keyed ones go */
 }
 
 static uint64_t token_ns(const struct mtenant *t) {
@@ -433,8 +434,8 @@ static void compare_submit(struct model *m, const struct marrival *a, int s, int
                                                       : 0;
     if (want == 0 && bucket_wait(&m->tenants[a->tenant], m->now) > 0) want = WEIR_ERATE;
     if (want == 0 && m->services[s].config.key.n && !a->key) want = WEIR_EINVAL;
-    if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
-    if (want == 0 && (err == 0 || err == WEIR_EFULL)) {
+    m->last_tenant = a->tenant;
+    if (want == 0 && (err == 0 || err == WEIR_EFULL || (err == WEIR_ENOMEM && m->lacking))) {
         compare_full(m, err, (unsigned)s, a->need, a->bytes);
         return;
     }
@@ -496,7 +497,6 @@ void model_submit(struct model *m, uint64_t now, const struct marrival *a) {
     m->live++;
     m->want.submitted++;
     m->arrival = r;
-    m->last_tenant = r->tenant;
 }
 
 void model_cancel(struct model *m, uint64_t now, uint64_t request) {
@@ -727,8 +727,8 @@ static void compare_forward(struct model *m, const struct mrequest *r, int s, co
                : s < 0 || !m->services[s].known         ? WEIR_ENOSERVICE
                : m->services[s].config.key.n && !f->key ? WEIR_EINVAL
                                                         : 0;
-    if (want == 0 && err == WEIR_ENOMEM && m->lacking) return;
-    if (want == 0 && (err == 0 || err == WEIR_EFULL))
+    m->last_tenant = r->tenant;
+    if (want == 0 && (err == 0 || err == WEIR_EFULL || (err == WEIR_ENOMEM && m->lacking)))
         compare_full(m, err, (unsigned)s, f->need, f->bytes);
     else if (err != want)
         model_violated(m, want == WEIR_EHOPS ? LIMITS : CONTRACT, "forward said %s", model_error(err));
@@ -748,7 +748,6 @@ static void go_on(struct model *m, struct mrequest *r, const struct mforward *f,
         return;
     }
     m->want.forwarded++;
-    m->last_tenant = r->tenant;
     r->service = (unsigned)s;
     r->hop++;
     r->attempts = 0;
@@ -870,7 +869,6 @@ void model_part(struct model *m, uint64_t now, uint64_t request, const struct mf
     m->live++;
     m->want.submitted++;
     m->want.parts++;
-    m->last_tenant = r->tenant;
     parent->parts_left--;
     m->arrival = r;
 }

@@ -37,7 +37,7 @@ static void test_empty(void **state) {
     heap_fini(&h);
 }
 
-/* Random additions and removals from anywhere: the first is always the smallest that is in. */
+/* Random additions, changes and removals anywhere: the first is always the smallest that is in. */
 static void test_random(void **state) {
     (void)state;
     struct random random;
@@ -50,7 +50,10 @@ static void test_random(void **state) {
         struct item *item = &items[random_below(&random, ITEMS)];
         if (item->place == HEAP_NOWHERE) {
             item->key = random_below(&random, 100);
-            assert_int_equal(heap_add(&h, item), 0);
+            assert_int_equal(step % 2 ? heap_add(&h, item) : heap_update(&h, item), 0);
+        } else if (random_below(&random, 2)) {
+            item->key = random_below(&random, 100);
+            assert_int_equal(heap_update(&h, item), 0);
         } else {
             heap_remove(&h, item);
             assert_true(item->place == HEAP_NOWHERE);

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "core/pool.h"
+#include "core/state.h"
 #include "core_world.h"
 #include "weir/weir.h"
 #include <stdio.h>
@@ -592,6 +592,20 @@ static void so_many_different_needs_may_wait(void **state) {
     for (unsigned i = 0; i < POOLS_MOST; i++) assert_false(messages[i].in_core);
 }
 
+/* Each asks for something else, one after the other: what is kept of it is bounded. */
+static void needs_that_nobody_has_are_forgotten(void **state) {
+    (void)state;
+    struct world *w = crowd("zone=${x-zone}", NULL);
+    struct failure why;
+    uint64_t id;
+    for (unsigned zone = 0; zone < 10 * POOLS_IDLE_MOST; zone++) {
+        assert_int_equal(submit(w, 0, zone, &id, &why), 0);
+        core_cancel(w->core, w->now, id, CORE_CLIENT_GONE);
+    }
+    assert_true(core_service_find(w->core, SLICE("a"))->pool_count <= POOLS_IDLE_MOST);
+    core_free(w->core);
+}
+
 /* Needs come and go, far more of them than are kept; a worker that fulfils some finds them all. */
 static void needs_come_and_go(void **state) {
     (void)state;
@@ -791,6 +805,7 @@ int main(void) {
         cmocka_unit_test(a_stage_with_a_header_that_no_label_can_have_is_its_workers_fault),
         cmocka_unit_test(two_services_with_labels_and_different_aims),
         cmocka_unit_test(so_many_different_needs_may_wait),
+        cmocka_unit_test(needs_that_nobody_has_are_forgotten),
         cmocka_unit_test(needs_come_and_go),
         cmocka_unit_test(a_wish_too_many_is_none),
         cmocka_unit_test(the_program_chooses),

@@ -224,7 +224,7 @@ static void ageing_goes_by_the_job_whose_turn_it_is(void **state) {
     world_end(w);
 }
 
-static void a_young_job_whose_turn_it_is_holds_its_class_down(void **state) {
+static void a_class_is_as_old_as_its_oldest_job(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.age_us = 1000 * 1000;
@@ -236,8 +236,62 @@ static void a_young_job_whose_turn_it_is_holds_its_class_down(void **state) {
     asks_at(w, "z", 4); /* C */
     asks_at(w, "x", 5); /* D */
     pass(w, 300);
-    join(w, "a", 4); /* the turn of x has D in it, of class 5, before B */
-    says(w, "A>1 C>1 D>1 B>1");
+    join(w, "a", 4); /* the turn of x has the young D in it, before B, which is of class 4 by now */
+    says(w, "A>1 D>1 B>1 C>1");
+    world_end(w);
+}
+
+/* The class above is never empty; x asks now and then, and gives up before it has waited for age. */
+static void who_gives_up_does_not_keep_others_waiting(void **state) {
+    (void)state;
+    struct core_service_config c = defaults();
+    c.age_us = 1000 * 1000;
+    struct world *w = world(&c);
+    tenant(w, "x", (struct core_tenant_config){.weight = 1});
+    for (int i = 0; i < 2; i++) asks_at(w, "busy", 4); /* A, B */
+    join(w, "a", 1);
+    struct wish impatient = {
+        .service = "a", .method = "GET", .tenant = "x", .priority = 5, .timeout_ms = 700};
+    assert_int_equal(ask(w, impatient), 0); /* C */
+    asks_at(w, "y", 5);                     /* D */
+    bool ran = false;
+    for (int i = 0; i < 6 && !ran; i++) { /* each 300 ms a job */
+        pass(w, 300);
+        if (i == 1) assert_int_equal(ask(w, impatient), 0);
+        if (i == 3) assert_int_equal(ask(w, impatient), 0);
+        asks_at(w, "busy", 4);
+        if (w->requests[w->sent - 'A'].over)
+            slot_free(w, w->sent);
+        else
+            finish(w, w->sent);
+        ran = w->requests['D' - 'A'].attempt > 0;
+    }
+    assert_true(ran);
+    world_end(w);
+}
+
+/* y has waited for a long time for a worker of its zone, while others had one after the other done. */
+static void who_could_not_be_served_is_owed_a_turn_only(void **state) {
+    (void)state;
+    struct core_service_config c = defaults();
+    c.require = SLICE("zone=${x-zone}");
+    struct world *w = world(&c);
+    struct wish wish = {.service = "a", .method = "GET", .tenant = "y", .headers = "x-zone=1"};
+    for (int i = 0; i < 6; i++) assert_int_equal(ask(w, wish), 0); /* A to F */
+    struct core_service_config plain = defaults();
+    define(w, "other", &plain);
+    tenant(w, "z", (struct core_tenant_config){.weight = 1});
+    join(w, "other", 1);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(ask(w, (struct wish){.service = "other", .method = "GET", .tenant = "z"}), 0);
+        finish(w, w->sent);
+    }
+    wish.tenant = "new";
+    wish.headers = "x-zone=2";
+    for (int i = 0; i < 4; i++) assert_int_equal(ask(w, wish), 0); /* Q to T */
+    says(w, "G>1 H>1 I>1 J>1 K>1 L>1 M>1 N>1 O>1 P>1");
+    join_with(w, "zone=1, zone=2", "a", 10);
+    says(w, "A>2 B>2 C>2 Q>2 D>2 R>2 E>2 S>2 F>2 T>2");
     world_end(w);
 }
 
@@ -713,17 +767,40 @@ static void a_full_queue_lets_in_who_has_less(void **state) {
     says(w, "C!503 H?503");
     y.priority = 9;
     assert_int_equal(ask(w, y), WEIR_EFULL); /* not for those of a better class */
-    y.priority = 10;
-    assert_int_equal(ask(w, y), 0); /* J, of class 0 */
+    struct wish z = x;
+    z.tenant = "z";
+    assert_int_equal(ask(w, z), 0); /* J, for one of those who have most */
     says(w, "I?503 B!503");
+    assert_int_equal(ask(w, z), WEIR_EFULL); /* K: there are three of them now */
     join(w, "a", 9);
-    says(w, "J>1 A>1 F>1 G>1");
+    says(w, "K?503 A>1 F>1 J>1 G>1");
+    world_end(w);
+}
+
+/* In one pool a tenant fills the queue; another one's stand in another pool, or will. */
+static void a_full_queue_is_one_for_all_its_pools(void **state) {
+    (void)state;
+    struct core_service_config c = defaults();
+    c.require = SLICE("zone=${x-zone}");
+    c.max_queued = 3;
+    struct world *w = world(&c);
+    struct wish flood = {.service = "a", .method = "GET", .tenant = "x", .headers = "x-zone=1"},
+                quiet = flood;
+    quiet.tenant = "y";
+    quiet.headers = "x-zone=2";
+    for (int i = 0; i < 3; i++) assert_int_equal(ask(w, flood), 0); /* A to C */
+    assert_int_equal(ask(w, quiet), 0);                             /* D */
+    assert_int_equal(ask(w, quiet), WEIR_EFULL);                    /* E */
+    says(w, "C!503 E?503");
     world_end(w);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_full_queue_lets_in_who_has_less),
+        cmocka_unit_test(a_full_queue_is_one_for_all_its_pools),
+        cmocka_unit_test(who_gives_up_does_not_keep_others_waiting),
+        cmocka_unit_test(who_could_not_be_served_is_owed_a_turn_only),
         cmocka_unit_test(a_turn_is_as_many_jobs_as_the_weight_says),
         cmocka_unit_test(turns_go_on_from_slot_to_slot),
         cmocka_unit_test(requests_without_a_tenant_are_one),
@@ -736,7 +813,7 @@ int main(void) {
         cmocka_unit_test(what_comes_back_goes_before_cheaper_ones),
         cmocka_unit_test(classes_are_strict_across_tenants),
         cmocka_unit_test(ageing_goes_by_the_job_whose_turn_it_is),
-        cmocka_unit_test(a_young_job_whose_turn_it_is_holds_its_class_down),
+        cmocka_unit_test(a_class_is_as_old_as_its_oldest_job),
         cmocka_unit_test(nobody_gets_a_better_priority_than_allowed),
         cmocka_unit_test(the_cheapest_goes_first_and_the_unknown_last),
         cmocka_unit_test(each_tenant_has_its_own_cheapest),
