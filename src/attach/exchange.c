@@ -86,11 +86,13 @@ static void fail(struct exchange *x, uint64_t now, int error, const char *detail
 /* Hands the gathered (or, when it is large, the still growing) body on to the next hop. */
 static void go_on(struct exchange *x, uint64_t now) {
     struct body *body = x->body ? body_ref(x->body) : NULL;
-    struct message *next = message_forward(x->message, x->answer.target, x->answer_head, body);
+    struct message *next;
+    int err = message_forward(x->message, x->answer.target, x->answer_head, body, &next);
     x->state = EXCHANGE_OVER;
-    if (!next) {
+    if (err != 0) {
+        struct failure why = gather_hop_failure(err);
         body_unref(body);
-        fail(x, now, WEIR_ENOMEM, NULL);
+        core_job_fail(x->config->core, now, x->worker, x->job, &why);
         return;
     }
     size_t bytes = next->arena.used + (body ? body_held(body) : 0);

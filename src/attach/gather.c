@@ -23,7 +23,7 @@ struct part {
     struct buffer answer;
     char *text; /* the answer's content fields, as fields has them */
     struct multipart_field fields[FIELDS_KEPT];
-    size_t field_count;
+    size_t field_count, held; /* held: bytes of the text and of the answer's body */
 };
 
 struct gather {
@@ -45,7 +45,8 @@ struct gather {
 /* ---- memory ---- */
 
 bool gathers_hold(struct gathers *g, size_t held, size_t n) {
-    if (n > g->max_bytes || held > g->max_bytes - n || g->held > g->max_total - n) return false;
+    if (n > g->max_bytes || held > g->max_bytes - n) return false;
+    if (n > g->max_total || g->held > g->max_total - n) return false;
     g->held += n;
     return true;
 }
@@ -104,6 +105,29 @@ static void wake(struct gather *g) {
 
 /* ---- what comes of a part ---- */
 
+/* False: the gather ends, for there is too much of it. */
+static bool hold(struct part *p, size_t n) {
+    struct gather *g = p->gather;
+    if (!gathers_hold(g->owner, g->held, n)) {
+        g->too_big = true;
+        wake(g);
+        return false;
+    }
+    g->held += n;
+    p->held += n;
+    return true;
+}
+
+/* What it has answered so far goes. */
+static void drop_answer(struct part *p) {
+    gathers_release(p->gather->owner, p->held);
+    p->gather->held -= p->held;
+    p->held = 0;
+    buffer_reset(&p->answer);
+    free(p->text);
+    p->text = NULL;
+}
+
 /* Its body, if it has one, is let go of in the turn: not from within a call of the body's own. */
 static void part_heard(struct part *p) {
     p->state = PART_HEARD;
@@ -117,7 +141,7 @@ static void part_failed(struct part *p, const struct failure *why) {
                               .detail = slice_of(why->detail ? why->detail : error_text(why->error)),
                               .service = g->service};
     if (problem.status == 0) problem.status = 502;
-    buffer_reset(&p->answer);
+    drop_answer(p);
     if (problem_write(&p->answer, &problem) != 0) g->starved = true;
     p->status = problem.status;
     p->fields[0] = (struct multipart_field){SLICE("content-type"), SLICE("application/problem+json")};
@@ -137,12 +161,7 @@ static void pump(struct part *p) {
     struct gather *g = p->gather;
     struct slice s;
     while ((s = body_peek(p->body)).n > 0) {
-        if (!gathers_hold(g->owner, g->held, s.n)) {
-            g->too_big = true;
-            wake(g);
-            return;
-        }
-        g->held += s.n;
+        if (!hold(p, s.n)) return;
         if (buffer_append_slice(&p->answer, s) != 0) g->starved = true;
         body_consume(p->body, s.n);
     }
@@ -159,7 +178,7 @@ static void on_body(void *ctx, size_t n) {
     if (p->state == PART_ASKED && !p->gather->too_big) pump(p);
 }
 
-/* The fields that say what the content is. */
+/* The fields that say what the content is. False: the gather ends. */
 static bool keep_fields(struct part *p, const struct http_head *head) {
     size_t n = 0, size = 0;
     for (unsigned pass = 0; pass < 2; pass++) {
@@ -179,7 +198,12 @@ static bool keep_fields(struct part *p, const struct http_head *head) {
             }
             n++;
         }
-        if (pass == 0 && !(p->text = malloc(size + 1))) return false;
+        if (pass > 0) continue;
+        if (!hold(p, size)) return false;
+        if (!(p->text = malloc(size + 1))) {
+            p->gather->starved = true;
+            return true;
+        }
     }
     p->field_count = n;
     return true;
@@ -188,7 +212,7 @@ static bool keep_fields(struct part *p, const struct http_head *head) {
 static void on_reply(struct requester *r, const struct http_head *head, struct body *body) {
     struct part *p = CONTAINER_OF(r, struct part, requester);
     p->status = head->status;
-    if (!keep_fields(p, head)) p->gather->starved = true;
+    if (!keep_fields(p, head)) return;
     if (!body) {
         part_heard(p);
         return;
@@ -224,12 +248,12 @@ static int part_message(const struct gather *g, const struct part *p, struct mes
         err = WEIR_EMALFORMED;
     }
     struct body *body = err == 0 ? whole_body(p->given.body) : NULL;
-    if (err == 0)
-        *ret = body ? message_part(g->original, &head, (size_t)(p - g->parts), g->count, body) : NULL;
-    if (err == 0 && !*ret) {
-        body_unref(body);
-        err = WEIR_ENOMEM;
+    if (err == 0) {
+        size_t index = (size_t)(p - g->parts);
+        err = body ? message_part(g->original, &head, index, g->count, body, ret) : WEIR_ENOMEM;
+        if (err != 0) *ret_why = gather_hop_failure(err).detail;
     }
+    if (err != 0) body_unref(body);
     arena_fini(&arena);
     return err;
 }
@@ -239,14 +263,15 @@ static int submit(struct gather *g, struct part *p, uint64_t now) {
     struct message *m = NULL;
     const char *why = NULL;
     struct core_part part = {.requester = &p->requester, .service = g->service};
-    struct failure failure = {.error = part_message(g, p, &m, &part.cost, &why), .detail = why};
-    if (failure.error == WEIR_EMALFORMED) failure.status = 502; /* a worker wrote it */
+    int err = part_message(g, p, &m, &part.cost, &why);
+    struct failure failure = {.error = err, .detail = why};
+    if (err == WEIR_EMALFORMED || err == WEIR_EHEADTOOBIG) failure.status = 502; /* a worker wrote it */
     uint64_t id;
-    if (failure.error == 0) {
+    if (err == 0) {
         part.message = m;
         part.bytes = m->arena.used + p->given.body.n;
         p->state = PART_ASKED;
-        int err = core_part_submit(g->owner->core, now, g->request, &part, &id, &failure);
+        err = core_part_submit(g->owner->core, now, g->request, &part, &id, &failure);
         if (err == 0) return 0;
         message_unref(m);
         p->state = PART_NEW;
@@ -296,23 +321,42 @@ static int content_head(struct http_head *head, struct arena *a, struct slice ty
     return head_add(head, a, HEAD_CONTENT_LENGTH, length);
 }
 
-static void go_on(struct gather *g, uint64_t now, const struct http_head *head, struct body *body) {
-    struct core *core = g->owner->core;
-    struct message *next = message_forward(g->original, (struct slice){0}, head, body_ref(body));
-    if (!next) {
-        body_unref(body);
-        core_gather_fail(core, now, g->request, &(struct failure){.error = WEIR_ENOMEM});
-        return;
-    }
-    struct core_hop hop = {g->to, next, next->arena.used + body_held(body), 0};
-    if (core_gather_forward(core, now, g->request, &hop) != 0) message_unref(next);
+struct failure gather_hop_failure(int err) {
+    if (err != WEIR_EHEADTOOBIG) return (struct failure){.error = err};
+    return (struct failure){
+        .error = err,
+        .status = 502, /* it is not the client's that is too big */
+        .detail = "the head for the next hop has over 256 fields, or is over four times max-head"};
 }
 
-static void reply(struct gather *g, uint64_t now, const struct http_head *head, struct body *body) {
+/* As the next one. */
+static int go_on(struct gather *g, uint64_t now, const struct http_head *head, struct body *body) {
+    struct core *core = g->owner->core;
+    struct message *next;
+    int err = message_forward(g->original, (struct slice){0}, head, body_ref(body), &next);
+    if (err != 0) {
+        struct failure why = gather_hop_failure(err);
+        body_unref(body);
+        return core_gather_fail(core, now, g->request, &why);
+    }
+    struct core_hop hop = {g->to, next, next->arena.used + body_held(body), 0};
+    err = core_gather_forward(core, now, g->request, &hop);
+    if (err != 0) message_unref(next);
+    return err;
+}
+
+/* WEIR_ESTATE: the request has ended before. */
+static int reply(struct gather *g, uint64_t now, const struct http_head *head, struct body *body) {
     struct requester *r = core_gather_reply(g->owner->core, now, g->request);
-    if (!r) return;
+    if (!r) return WEIR_ESTATE;
     bool bodyless = slice_eq(g->original->head.method, SLICE("HEAD"));
     r->ops->reply(r, head, bodyless ? NULL : body);
+    return 0;
+}
+
+/* The core has been told what becomes of the request; when it says that this was late, on_gone is to come. */
+static void told(struct gather *g, int err) {
+    if (err != WEIR_ESTATE) gather_free(g);
 }
 
 static void finish(struct gather *g, uint64_t now) {
@@ -326,25 +370,23 @@ static void finish(struct gather *g, uint64_t now) {
     struct arena arena;
     struct http_head head;
     arena_init(&arena, 0, NULL, 0);
-    if (body && content_head(&head, &arena, multipart_type(line, type), body) == 0) {
-        if (g->to.n)
-            go_on(g, now, &head, body);
-        else
-            reply(g, now, &head, body);
-    } else {
-        core_gather_fail(g->owner->core, now, g->request, &why);
-    }
+    int err;
+    if (!body || content_head(&head, &arena, multipart_type(line, type), body) != 0)
+        err = core_gather_fail(g->owner->core, now, g->request, &why);
+    else if (g->to.n)
+        err = go_on(g, now, &head, body);
+    else
+        err = reply(g, now, &head, body);
     body_unref(body);
     arena_fini(&arena);
-    gather_free(g);
+    told(g, err);
 }
 
 static void turn(struct gather *g, uint64_t now) {
     if (g->too_big) {
         struct failure why = {
             .error = WEIR_ETOOBIG, .status = 502, .detail = "the parts' answers are over max-gather"};
-        core_gather_fail(g->owner->core, now, g->request, &why);
-        gather_free(g);
+        told(g, core_gather_fail(g->owner->core, now, g->request, &why));
         return;
     }
     struct list *node;
@@ -386,21 +428,12 @@ static int read_parts(struct slice body, struct slice boundary, struct part *par
     return more < 0 ? WEIR_EBADANSWER : 0;
 }
 
-static struct gather *gather_new(struct gathers *owner, const struct gather_job *job, size_t count) {
+static struct gather *gather_new(struct gathers *owner, const struct gather_job *job) {
     struct slice service = job->answer->service, to = job->answer->gather;
     struct gather *g = calloc(1, sizeof(*g) + service.n + to.n);
-    struct part *parts = calloc(count + 1, sizeof(*parts));
-    if (!g || !parts) {
-        free(g);
-        free(parts);
-        return NULL;
-    }
-    *g = (struct gather){.magic = GATHER_MAGIC,
-                         .gatherer = {on_gone},
-                         .owner = owner,
-                         .original = message_ref(job->message),
-                         .parts = parts,
-                         .count = count};
+    if (!g) return NULL;
+    *g = (struct gather){
+        .magic = GATHER_MAGIC, .gatherer = {on_gone}, .owner = owner, .original = message_ref(job->message)};
     char *end = mempcpy(g->names, service.p, service.n);
     if (to.n) memcpy(end, to.p, to.n);
     g->service = (struct slice){g->names, service.n};
@@ -408,12 +441,24 @@ static struct gather *gather_new(struct gathers *owner, const struct gather_job 
     list_init(&g->busy);
     list_init(&g->heard);
     list_push_back(&owner->all, &g->all);
-    for (size_t i = 0; i < count; i++) {
-        parts[i].requester.ops = &part_ops;
-        parts[i].gather = g;
-        list_init(&parts[i].node);
-    }
     return g;
+}
+
+/* Once the core has said that they are not too many. */
+static void make_parts(struct gather *g, size_t count, struct slice boundary) {
+    const char *why;
+    g->parts = calloc(count + 1, sizeof(*g->parts));
+    if (!g->parts) {
+        g->starved = true; /* and, having none, it fails in its first turn */
+        return;
+    }
+    g->count = count;
+    for (size_t i = 0; i < count; i++) {
+        g->parts[i].requester.ops = &part_ops;
+        g->parts[i].gather = g;
+        list_init(&g->parts[i].node);
+    }
+    (void)read_parts(buffer_slice(&g->bytes), boundary, g->parts, &count, &why);
 }
 
 int gather_start(struct gathers *owner, uint64_t now, const struct gather_job *job, struct buffer *body,
@@ -422,11 +467,10 @@ int gather_start(struct gathers *owner, uint64_t now, const struct gather_job *j
     size_t count;
     int err = read_parts(bytes, boundary, NULL, &count, ret_why);
     if (err != 0) return err;
-    if (count > UINT32_MAX / 2) return WEIR_ENOMEM;
-    struct gather *g = gather_new(owner, job, count);
+    struct gather *g = gather_new(owner, job);
     if (!g) return WEIR_ENOMEM;
-    err =
-        core_job_scatter(owner->core, now, job->worker, job->job, (unsigned)count, &g->gatherer, &g->request);
+    unsigned asked = count < UINT32_MAX ? (unsigned)count : UINT32_MAX;
+    err = core_job_scatter(owner->core, now, job->worker, job->job, asked, &g->gatherer, &g->request);
     if (err != 0) {
         gather_free(g);
         return err;
@@ -434,7 +478,7 @@ int gather_start(struct gathers *owner, uint64_t now, const struct gather_job *j
     g->bytes = *body;
     g->held = bytes.n;
     buffer_init(body);
-    (void)read_parts(bytes, boundary, g->parts, &count, ret_why);
+    make_parts(g, count, boundary);
     wake(g);
     return 0;
 }

@@ -19,7 +19,7 @@ struct gathers {
     struct core *core;
     struct io_loop *loop;
     size_t max_head;    /* of a part */
-    size_t max_bytes;   /* of one scattered body, and of the answers to it */
+    size_t max_bytes;   /* of one scattered body, and of the answers to it with their fields */
     uint64_t max_total; /* of all of them */
     uint64_t held;
     struct list all, busy; /* busy: with something to do in this turn */
@@ -32,6 +32,9 @@ bool gathers_turn(struct gathers *g);
 /* Counts n more bytes held for a scattered body that holds held already; false: too many. */
 bool gathers_hold(struct gathers *g, size_t held, size_t n);
 void gathers_release(struct gathers *g, size_t n);
+
+/* Why there is no message for the next hop; err is message_forward's. */
+struct failure gather_hop_failure(int err);
 
 /* The worker's answer to this job scatters the message's request: body (which is taken over, and counted as
    held) with this boundary. 0; WEIR_EBADANSWER with *ret_why, WEIR_ENOMEM: the caller fails the job;

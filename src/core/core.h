@@ -41,7 +41,7 @@ struct core_service_config {
     uint64_t max_queued_bytes; /* default 64 MiB */
     uint64_t queue_time_us;    /* longest wait in the queue before 503; 0: no limit; default 30 s */
     uint64_t target_wait_us;   /* aim: a worker serves the one most behind of its services; default 100 ms */
-    uint64_t age_us;           /* a job moves up one priority class per this wait; default 10 s; 0: never */
+    uint64_t age_us;           /* a class moves up one per wait of its oldest job; default 10 s; 0: never */
     unsigned attempts;         /* default 3 */
     unsigned full_status;      /* 503 or 429; default 503 */
     bool retry_always;         /* retry what is not idempotent too */
@@ -239,13 +239,14 @@ struct core_part {
 int core_part_submit(struct core *core, uint64_t now, uint64_t request, const struct core_part *part,
                      uint64_t *ret_part, struct failure *ret_why);
 /* The request goes on at a service with what was gathered, as by core_job_forward. Parts that are left are
- * cancelled. */
+ * cancelled. WEIR_ESTATE: late, no effect; as with the two below, also when the deadline passes in this very
+ * call. Then, and only then, the gatherer is told by an action, and must be there until it is. */
 int core_gather_forward(struct core *core, uint64_t now, uint64_t request, const struct core_hop *hop);
 /* What was gathered is the reply: who asked (pass it on whole), or NULL: too late. Terminal for the request.
  */
 struct requester *core_gather_reply(struct core *core, uint64_t now, uint64_t request);
-/* It has failed. why.service is set by the core. */
-void core_gather_fail(struct core *core, uint64_t now, uint64_t request, const struct failure *why);
+/* It has failed. why.service is set by the core. 0, or WEIR_ESTATE: late, no effect. */
+int core_gather_fail(struct core *core, uint64_t now, uint64_t request, const struct failure *why);
 
 /* ---- time ---- */
 

@@ -31,7 +31,10 @@ int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t 
     r->job = NULL;
     if (!fits) {
         core->stats.rejected_parts++;
-        core_request_fail(core, r, &(struct failure){.error = WEIR_EPARTS, .service = job->service->name});
+        const char *detail = "a worker scattered more parts than max-parts, those of its parts included";
+        core_request_fail(
+            core, r,
+            &(struct failure){.error = WEIR_EPARTS, .service = job->service->name, .detail = detail});
         return WEIR_EPARTS;
     }
     root->scattered += count;
@@ -139,12 +142,13 @@ struct requester *core_gather_reply(struct core *core, uint64_t now, uint64_t re
     return requester;
 }
 
-void core_gather_fail(struct core *core, uint64_t now, uint64_t request, const struct failure *why) {
+int core_gather_fail(struct core *core, uint64_t now, uint64_t request, const struct failure *why) {
     core_enter(core, now);
     struct request *r = gathering(core, request);
-    if (!r) return;
+    if (!r) return WEIR_ESTATE;
     struct failure failure = *why;
     failure.service = r->gathers_from->name;
     stop_gathering(core, r);
     core_request_fail(core, r, &failure);
+    return 0;
 }

@@ -50,13 +50,14 @@ static void on_core_timer(uv_timer_t *timer) {
     core_tick(h->core, io_now_us(&h->loop));
 }
 
-/* The timer may ring early, never late: a due time that has moved on is found when it rings. */
+/* The timer may ring early, never late: a due time that has moved on is found when it rings. libuv's clock is
+   the turn's in whole milliseconds; what the turn has read of it is old by now. */
 static void arm_core_timer(struct hub *h) {
     uint64_t next = core_next_time(h->core);
     if (next >= h->core_due_us) return;
-    uint64_t now = io_now_us(&h->loop);
     uv_update_time(&h->loop.uv);
-    uv_timer_start(&h->core_timer, on_core_timer, next > now ? (next - now + 999) / 1000 : 0, 0);
+    uint64_t now = uv_now(&h->loop.uv), due = (next + 999) / 1000;
+    uv_timer_start(&h->core_timer, on_core_timer, due > now ? due - now : 0, 0);
     h->core_due_us = next;
 }
 

@@ -107,16 +107,27 @@ static int fill_forward(struct message *m, const struct message *original, struc
     return r ? r : set_length(m, answer, body);
 }
 
-struct message *message_forward(const struct message *original, struct slice target,
-                                const struct http_head *answer, struct body *body) {
-    struct message *m = message_new(original->arena.limit);
-    if (!m) return NULL;
-    if (fill_forward(m, original, target, answer, body)) {
+/* What was made of an original, or err. It had no limit until here, so that only WEIR_ENOMEM is out of
+   memory; it could not become larger than the two heads that it was made of. */
+static int made(struct message *m, const struct message *original, int err, struct body *body,
+                struct message **ret) {
+    size_t limit = original->arena.limit;
+    if (err == 0 && limit && m->arena.used > limit) err = WEIR_EHEADTOOBIG;
+    if (err != 0) {
         message_unref(m);
-        return NULL;
+        return err;
     }
+    m->arena.limit = limit;
     m->body = body;
-    return m;
+    *ret = m;
+    return 0;
+}
+
+int message_forward(const struct message *original, struct slice target, const struct http_head *answer,
+                    struct body *body, struct message **ret) {
+    struct message *m = message_new(0);
+    if (!m) return WEIR_ENOMEM;
+    return made(m, original, fill_forward(m, original, target, answer, body), body, ret);
 }
 
 /* ------------------------------------------------------------ parts */
@@ -125,11 +136,12 @@ static bool part_comes(const struct head_field *f) {
     return f->id == HEAD_WEIR_KEY || !head_name_is_weir(field_name(f)); /* the others are for the hub */
 }
 
-/* What the part has itself is not taken from the original. */
+/* What the part has itself is not taken from the original, nor its place, if it is a part too. */
 static int copy_missing(struct message *m, const struct http_head *from, const struct http_head *part) {
     for (unsigned i = 0; i < from->count; i++) {
         const struct head_field *f = &from->fields[i];
-        if (!stays(f) || head_get_name(part, field_name(f)).p) continue;
+        struct slice name = field_name(f);
+        if (!stays(f) || slice_eq(name, SLICE("weir-part")) || head_get_name(part, name).p) continue;
         int r = copy_field(m, f);
         if (r) return r;
     }
@@ -139,7 +151,8 @@ static int copy_missing(struct message *m, const struct http_head *from, const s
 static int fill_part(struct message *m, const struct message *original, const struct http_head *part,
                      size_t index, size_t count, struct body *body) {
     struct http_head none = {0};
-    int r = copy_missing(m, &original->head, part);
+    int r = begin_hop(m, original, (struct slice){0});
+    if (!r) r = copy_missing(m, &original->head, part);
     if (r) return r;
     head_strip_hop_by_hop(&m->head);
     r = copy_fields(m, part, part_comes);
@@ -152,20 +165,15 @@ static int fill_part(struct message *m, const struct message *original, const st
     text[at.n] = '/';
     memcpy(text + at.n + 1, of.p, of.n);
     r = head_add_name(&m->head, &m->arena, SLICE("weir-part"), (struct slice){text, at.n + 1 + of.n});
-    return r ? r : set_length(m, &none, body);
+    if (!r) r = set_length(m, &none, body);
+    return r ? r : note_method(m, original);
 }
 
-struct message *message_part(const struct message *original, const struct http_head *part, size_t index,
-                             size_t count, struct body *body) {
-    struct message *m = message_new(original->arena.limit);
-    if (!m) return NULL;
-    if (begin_hop(m, original, (struct slice){0}) || fill_part(m, original, part, index, count, body) ||
-        note_method(m, original)) {
-        message_unref(m);
-        return NULL;
-    }
-    m->body = body;
-    return m;
+int message_part(const struct message *original, const struct http_head *part, size_t index, size_t count,
+                 struct body *body, struct message **ret) {
+    struct message *m = message_new(0);
+    if (!m) return WEIR_ENOMEM;
+    return made(m, original, fill_part(m, original, part, index, count, body), body, ret);
 }
 
 /* ------------------------------------------------------------ answers */

@@ -24,18 +24,19 @@ void message_unref(struct message *m); /* NULL is fine */
  * The request of the next hop (3-protocols "Weir-Forward"): method POST, target as given (p NULL: the
  * original's), the original's end-to-end fields without its content-* ones, the answer's content-*
  * fields and weir-key, weir-original-method, and body (takes over the caller's reference on success; NULL:
- * none, content-length 0). NULL when out of memory.
+ * none, content-length 0). 0 and *ret; WEIR_ENOMEM; WEIR_EHEADTOOBIG: over 256 fields, or over the arena
+ * limit that the original has.
  */
-struct message *message_forward(const struct message *original, struct slice target,
-                                const struct http_head *answer, struct body *body);
+int message_forward(const struct message *original, struct slice target, const struct http_head *answer,
+                    struct body *body, struct message **ret);
 
 /*
  * The request of part number index of count (Weir-Scatter): method POST, the original's target and end-to-end
- * fields without its content-* ones and those that the part brings itself, the part's fields,
- * weir-original-method, weir-part (INDEX/COUNT), and body, as in message_forward.
+ * fields without its content-* ones, its own weir-part and those that the part brings itself, the part's
+ * fields, weir-original-method, weir-part (INDEX/COUNT), and body. Returns as message_forward does.
  */
-struct message *message_part(const struct message *original, const struct http_head *part, size_t index,
-                             size_t count, struct body *body);
+int message_part(const struct message *original, const struct http_head *part, size_t index, size_t count,
+                 struct body *body, struct message **ret);
 
 /* What a worker's answer asks for. */
 enum answer_kind { ANSWER_REPLY, ANSWER_FORWARD, ANSWER_SCATTER };

@@ -3,10 +3,12 @@
 """Scatter and gather: parts are jobs of their own, what comes of them goes to a service or to the client."""
 
 import signal
+import time
+import unittest
 from email import message_from_bytes
 from email.policy import HTTP
 
-from weirtest import Case, FakeWorker, main, request_bytes, wait_until
+from weirtest import Case, FakeWorker, H1Worker, main, request_bytes, sanitized, scaled, wait_until
 
 
 def parts_of(response):
@@ -109,6 +111,49 @@ class Scatter(Case):
         wait_until(lambda: len(self.logged("cancelled")) == 1, 5)
         self.h.wait_idle()
 
+    def test_answers_that_come_with_the_deadline(self):
+        """Too many bytes of them, in the turn in which the deadline passes and nobody has been told yet."""
+        h, count, seconds = self.hub("--max-gather", "1KiB"), 20, scaled(0.04)
+        hand = FakeWorker(self, h, "hand", slots=count)
+        part = FakeWorker(self, h, "part", slots=count, worker="other")
+        h.wait_worker("fake", count)
+        h.wait_worker("other", count)
+        for _ in range(40):
+            clients = [self.client(h) for _ in range(count)]
+            h.signal(signal.SIGSTOP)  # they all come in one turn, with one deadline
+            for client in clients:
+                client.send(request_bytes("GET", "/hand", [("Weir-Timeout", f"{seconds * 1000:.0f}ms")]))
+            h.signal(signal.SIGCONT)
+            end = time.monotonic() + seconds
+            for _ in clients:
+                hand.answer(hand.wait_request(), 200, b"--b\r\n\r\nx\r\n--b--\r\n",
+                            [("weir-scatter", "part"), ("content-type", "multipart/mixed; boundary=b")])
+            streams = [part.wait_request() for _ in clients]
+            for stream in streams:
+                part.headers(stream, 200)
+            for i, stream in enumerate(streams):
+                while time.monotonic() < end + (i - 10) * 0.0001:
+                    pass
+                part.data(stream, b"y" * 2000)
+            for client in clients:
+                self.assertIn(client.response().status, (502, 504))
+                client.close()
+        h.wait_status(lambda s: s["requests"] == 0, what="no requests")
+
+    def test_parts_of_parts_know_their_place(self):
+        self.workers()
+        fake = FakeWorker(self, self.h, "part", slots=3)
+        self.h.wait_worker("fake", 3)
+        client = self.client(self.h)
+        client.send(request_bytes("GET", "/scatter?to=part&parts=3"))
+        for stream in [fake.wait_request() for _ in range(3)]:
+            fake.answer(stream, 200, b"--b\r\n\r\nhead\r\n--b\r\n\r\nhead\r\n--b--\r\n",
+                        [("weir-scatter", "portion"), ("content-type", "multipart/mixed; boundary=b")])
+        r = client.response()
+        self.assertEqual([p[0] for p in parts_of(r)], [200] * 3)
+        for place in (b"POST 0/2 ", b"POST 1/2 "):
+            self.assertEqual(r.body.count(place), 3, r.body)
+
     def test_parts_of_parts(self):
         self.workers()
         r = self.scatter(["a", "again"])
@@ -130,6 +175,73 @@ class Scatter(Case):
         self.assertEqual(self.get(h, "/scatter?to=portion&parts=2&size=30000").status, 502)  # with the answers
         self.assertEqual(self.get(h, "/scatter?to=portion&parts=1&size=30000").status, 200)
         h.wait_idle()
+
+    @unittest.skipIf(sanitized, "memory bounds mean nothing under a sanitizer")
+    def test_too_many_parts_take_no_memory(self):
+        h = self.hub()
+        hand = H1Worker(self, h.attach, "hand")
+        client = self.client(h)
+        client.send(request_bytes("GET", "/hand"))
+        hand.request()
+        before = h.memory("VmHWM")
+        hand.answer(b"--b\r\n\r\n" * 300000 + b"--b--", headers=[
+            ("Weir-Scatter", "hand"), ("Content-Type", "multipart/mixed; boundary=b")])
+        self.assert_problem(client.response(), 502, service="hand")
+        grown = h.memory("VmHWM") - before
+        self.assertLess(grown, 20 << 20, f"{grown >> 20} MiB for a body of 2 MiB")
+        h.wait_idle()
+
+    def test_fields_of_answers_count(self):
+        h = self.h = self.hub("--max-gather", "64KiB", "--max-queued-bytes", "128KiB")
+        self.worker(h, offer=["scatter"])
+        part = H1Worker(self, h.attach, "part", worker="p")
+        h.wait_worker("p", 1)
+        client = self.client(h)
+
+        def answers(count, given):
+            client.send(request_bytes("GET", f"/scatter?to=part&parts={count}"))
+            for _ in range(given):
+                part.request()
+                part.answer(headers=[("Content-X", "y" * 20000)])
+            return client.response()
+
+        for _ in range(10):  # what was held is given back
+            r = answers(3, 3)
+            self.assertEqual([p[0] for p in parts_of(r)], [200] * 3)
+            self.assertEqual(r.body.lower().count(b"content-x: yyy"), 3)
+        self.assertIn("max-gather", self.assert_problem(answers(4, 4), 502)["detail"])
+        self.assertEqual(answers(3, 3).status, 200)
+        h.wait_idle()
+
+    def test_a_head_that_does_not_fit(self):
+        """The hub adds fields on the way to the next stage; no other try would change that."""
+        self.workers()
+        hand = H1Worker(self, self.h.attach, "hand", worker="hand")
+        self.h.wait_worker("hand", 1)
+        two = b"--b\r\n\r\n1\r\n--b\r\n\r\n2\r\n--b--\r\n"
+        parts = ("Content-Type", "multipart/mixed; boundary=b")
+
+        def fields(n):
+            return [(f"X-{i}", "1") for i in range(n)]
+
+        def get(n, *answer, body=b""):
+            client = self.client(self.h)
+            client.send(request_bytes("GET", "/hand", fields(n)))
+            hand.request()
+            hand.answer(body, headers=answer)
+            return client.response()
+
+        n = next(n for n in range(256, 0, -1) if self.get(self.h, "/nowhere", fields(n)).status == 404)
+        r = get(n, ("Weir-Forward", "portion"))
+        self.assertIn("head", self.assert_problem(r, 502, service="hand")["detail"])
+        self.assertIsNone(r.header("retry-after"))
+        r = get(n, ("Weir-Scatter", "portion"), parts, body=two)
+        self.assertEqual([p[0] for p in parts_of(r)], [502] * 2)
+        self.assertEqual(r.body.count(b"over 256 fields"), 2, r.body)
+        r = get(n, ("Weir-Scatter", "portion; gather=summary"), parts, body=two)
+        self.assertIn("head", self.assert_problem(r, 502, service="hand")["detail"])
+        self.assertEqual(get(n - 16, ("Weir-Forward", "portion"), body=b"x").text, "x!")
+        self.h.wait_idle()
 
     def test_to_a_service_that_does_not_exist(self):
         self.workers()

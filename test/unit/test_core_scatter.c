@@ -316,6 +316,32 @@ static void the_deadline_is_for_all(void **state) {
     world_end(w);
 }
 
+/* Whoever gathers is told of it by the call, and by the action: only then it is to let go. */
+static void the_deadline_passes_as_the_gatherer_speaks(void **state) {
+    (void)state;
+    struct failure why = {.error = WEIR_ETOOBIG};
+    for (int word = 0; word < 3; word++) {
+        struct world *w = world(1);
+        ask(w, (struct wish){.service = "top", .method = "GET", .timeout_ms = 500});
+        scatter(w, 'A', 1);
+        part(w, 'A', "sub");
+        says(w, "A>1 B>2");
+        w->now += 500 * 1000;
+        struct world_request *a = &w->requests[0];
+        struct core_hop hop = {.service = SLICE("sub")};
+        if (word == 0)
+            assert_int_equal(core_gather_fail(w->core, w->now, a->id, &why), WEIR_ESTATE);
+        else if (word == 1)
+            assert_int_equal(core_gather_forward(w->core, w->now, a->id, &hop), WEIR_ESTATE);
+        else
+            assert_null(core_gather_reply(w->core, w->now, a->id));
+        assert_int_equal(world_stats(w).late, 1);
+        act(w);
+        says(w, "B/2:parent A!504^");
+        world_end(w);
+    }
+}
+
 static void the_deadline_goes_on_after_gathering(void **state) {
     (void)state;
     struct world *w = world(1);
@@ -568,7 +594,8 @@ static void nobody_gathers_twice(void **state) {
     assert_true(gather_reply(w, 'A'));
     assert_false(gather_reply(w, 'A'));
     assert_int_equal(gather_forward(w, 'A', "sub"), WEIR_ESTATE);
-    core_gather_fail(w->core, w->now, a->id, &(struct failure){.error = WEIR_ETOOBIG});
+    struct failure why = {.error = WEIR_ETOOBIG};
+    assert_int_equal(core_gather_fail(w->core, w->now, a->id, &why), WEIR_ESTATE);
     assert_int_equal(part(w, 'A', "sub"), WEIR_ESTATE);
     says(w, "B>2 C?0");
     assert_int_equal(world_stats(w).late, 5);
@@ -704,6 +731,7 @@ int main(void) {
         cmocka_unit_test(the_client_leaves),
         cmocka_unit_test(the_client_leaves_before_a_part_was_told_that_it_failed),
         cmocka_unit_test(the_deadline_is_for_all),
+        cmocka_unit_test(the_deadline_passes_as_the_gatherer_speaks),
         cmocka_unit_test(the_deadline_goes_on_after_gathering),
         cmocka_unit_test(a_failure_that_nobody_has_heard_of_is_taken_back),
         cmocka_unit_test(parts_are_taken_while_the_hub_drains),

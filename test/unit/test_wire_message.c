@@ -56,6 +56,13 @@ static const char original_text[] =
     "Connection: X-Drop, upgrade\r\nX-Drop: 1\r\nExpect: 100-continue\r\nAuthorization: Bearer t\r\n"
     "Weir-Key: k\r\n\r\n";
 
+static struct message *forwarded(const struct message *original, struct slice target,
+                                 const struct http_head *answer, struct body *body) {
+    struct message *m = NULL;
+    assert_int_equal(message_forward(original, target, answer, body, &m), 0);
+    return m;
+}
+
 static void a_forward(void **state) {
     (void)state;
     struct message *m = a_message(original_text);
@@ -67,7 +74,7 @@ static void a_forward(void **state) {
     assert_int_equal(http1_response(slice_of(text), &a, &answer, NULL), 0);
     free(text);
     struct body *body = body_new(10, 0);
-    struct message *f = message_forward(m, SLICE("/new?z"), &answer, body);
+    struct message *f = forwarded(m, SLICE("/new?z"), &answer, body);
     arena_fini(&a); /* nothing is borrowed from either */
     message_unref(m);
 
@@ -90,13 +97,13 @@ static void forwards_of_forwards(void **state) {
     (void)state;
     struct message *m = a_message(original_text);
     struct http_head answer = {.status = 200, .has_length = true, .content_length = 7};
-    struct message *f = message_forward(m, (struct slice){0}, &answer, NULL);
+    struct message *f = forwarded(m, (struct slice){0}, &answer, NULL);
     assert_slice(f->head.target, "/x?y=1");
     assert_slice(head_get(&f->head, HEAD_WEIR_ORIGINAL_METHOD), "PUT");
     assert_slice(head_get(&f->head, HEAD_CONTENT_LENGTH), "0"); /* no body, whatever the answer said */
     assert_null(f->body);
 
-    struct message *g = message_forward(f, (struct slice){0}, &answer, NULL);
+    struct message *g = forwarded(f, (struct slice){0}, &answer, NULL);
     assert_slice(head_get(&g->head, HEAD_WEIR_ORIGINAL_METHOD), "PUT"); /* the first method stays */
     unsigned methods = 0, lengths = 0;
     for (unsigned i = 0; i < g->head.count; i++) {
@@ -115,14 +122,14 @@ static void the_length_of_a_forward(void **state) {
     struct message *m = a_message("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     struct http_head answer = {.status = 200, .chunked = true};
     struct body *open = body_new(10, 0), *whole = body_new(10, 0);
-    struct message *f = message_forward(m, (struct slice){0}, &answer, open);
+    struct message *f = forwarded(m, (struct slice){0}, &answer, open);
     assert_false(f->head.has_length || head_has(&f->head, HEAD_CONTENT_LENGTH));
     assert_false(head_has(&f->head, HEAD_TRANSFER_ENCODING));
     message_unref(f);
     assert_int_equal(body_write(whole, "abc", 3), 0);
     body_end(whole);
     answer = (struct http_head){.status = 200, .has_length = true, .content_length = 100};
-    f = message_forward(m, (struct slice){0}, &answer, whole);
+    f = forwarded(m, (struct slice){0}, &answer, whole);
     assert_slice(head_get(&f->head, HEAD_CONTENT_LENGTH), "3");
     message_unref(f);
     message_unref(m);
@@ -137,8 +144,94 @@ static void a_forward_that_does_not_fit(void **state) {
     struct head_field field = {"content-type", value, sizeof value, 12, HEAD_CONTENT_TYPE};
     struct http_head answer = {.status = 200, .fields = &field, .count = 1, .seen = 1u << HEAD_CONTENT_TYPE};
     struct body *body = body_new(10, 0);
-    assert_null(message_forward(m, (struct slice){0}, &answer, body));
-    body_unref(body); /* still the caller's */
+    struct message *f = NULL;
+    assert_int_equal(message_forward(m, (struct slice){0}, &answer, body, &f), WEIR_EHEADTOOBIG);
+    assert_null(f);
+    field.value_size = 300;
+    assert_int_equal(message_forward(m, (struct slice){0}, &answer, body, &f), 0);
+    assert_int_equal(f->arena.limit, 1200);
+    message_unref(f);
+    message_unref(m);
+}
+
+/* With room for the fields that the hub adds, and one field less than that. */
+static void a_head_with_many_fields(void **state) {
+    (void)state;
+    struct http_head none = {0};
+    for (unsigned room = 1; room <= 3; room++) {
+        struct message *m = a_message("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), *made = NULL;
+        while (m->head.count < 256 - room)
+            assert_int_equal(head_add_name(&m->head, &m->arena, SLICE("x-a"), SLICE("1")), 0);
+        struct body *body = body_new(10, 0);
+        body_end(body);
+        int forward = message_forward(m, (struct slice){0}, &none, body_ref(body), &made);
+        assert_int_equal(forward, room < 2 ? WEIR_EHEADTOOBIG : 0);
+        if (forward != 0) body_unref(body);
+        message_unref(made);
+        made = NULL;
+        int part = message_part(m, &none, 0, 1, body, &made);
+        assert_int_equal(part, room < 3 ? WEIR_EHEADTOOBIG : 0);
+        if (part != 0) body_unref(body);
+        message_unref(made);
+        message_unref(m);
+    }
+}
+
+/* ---------------------------------------------------------------- parts */
+
+static void assert_request(const struct message *m, const char *text) {
+    struct buffer out;
+    buffer_init(&out);
+    assert_int_equal(http1_write_request(&out, &m->head), 0);
+    assert_slice(buffer_slice(&out), text);
+    buffer_fini(&out);
+}
+
+static struct message *part_of(const struct message *original, const struct http_head *part, size_t index,
+                               size_t count) {
+    struct body *body = body_new(10, 0);
+    struct message *m = NULL;
+    assert_int_equal(body_write(body, "abc", 3), 0);
+    body_end(body);
+    assert_int_equal(message_part(original, part, index, count, body, &m), 0);
+    assert_ptr_equal(m->body, body);
+    return m;
+}
+
+static void a_part(void **state) {
+    (void)state;
+    struct message *m = a_message(original_text);
+    struct head_field fields[] = {
+        {"content-type", "a/b", 3, 12, HEAD_CONTENT_TYPE},
+        {"accept", "x/y", 3, 6, HEAD_OTHER},
+        {"weir-cost", "5", 1, 9, HEAD_WEIR_COST},
+    };
+    struct http_head head = {.fields = fields, .count = 3};
+    struct message *p = part_of(m, &head, 3, 12);
+    assert_request(p, "POST /x?y=1 HTTP/1.1\r\nhost: a\r\ncontent: stays\r\nauthorization: Bearer t\r\n"
+                      "weir-key: k\r\ncontent-type: a/b\r\naccept: x/y\r\nweir-part: 3/12\r\n"
+                      "content-length: 3\r\nweir-original-method: PUT\r\n\r\n");
+    message_unref(p);
+    message_unref(m);
+}
+
+/* Its place is that among the parts it was made with; a forward of it has the same. */
+static void a_part_of_a_part(void **state) {
+    (void)state;
+    struct message *m = a_message("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    struct http_head none = {0};
+    struct message *outer = part_of(m, &none, 3, 5), *inner = part_of(outer, &none, 0, 2);
+    assert_request(inner, "POST /x HTTP/1.1\r\nhost: a\r\nweir-original-method: GET\r\nweir-part: 0/2\r\n"
+                          "content-length: 3\r\n\r\n");
+    struct message *forward = forwarded(inner, (struct slice){0}, &none, NULL);
+    assert_request(forward, "POST /x HTTP/1.1\r\nhost: a\r\nweir-original-method: GET\r\nweir-part: 0/2\r\n"
+                            "content-length: 0\r\n\r\n");
+    message_unref(forward);
+    forward = forwarded(outer, (struct slice){0}, &none, NULL);
+    assert_slice(head_get_name(&forward->head, SLICE("weir-part")), "3/5");
+    message_unref(forward);
+    message_unref(inner);
+    message_unref(outer);
     message_unref(m);
 }
 
@@ -246,6 +339,9 @@ int main(void) {
         cmocka_unit_test(forwards_of_forwards),
         cmocka_unit_test(the_length_of_a_forward),
         cmocka_unit_test(a_forward_that_does_not_fit),
+        cmocka_unit_test(a_head_with_many_fields),
+        cmocka_unit_test(a_part),
+        cmocka_unit_test(a_part_of_a_part),
         cmocka_unit_test(answers),
         cmocka_unit_test(problems),
         cmocka_unit_test(errors),

@@ -98,7 +98,8 @@ static int forward_story(void) {
     struct http_head answer = {.status = 200, .fields = &type, .count = 1, .seen = 1 << HEAD_CONTENT_TYPE};
     struct body *body = body_new(10, 0);
     if (!body) return WEIR_ENOMEM;
-    struct message *f = message_forward(original, (struct slice){0}, &answer, body);
+    struct message *f = NULL;
+    (void)message_forward(original, (struct slice){0}, &answer, body, &f);
     if (!f) body_unref(body); /* it stayed ours */
     message_unref(f);
     return f ? 0 : WEIR_ENOMEM;
