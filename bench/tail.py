@@ -93,6 +93,14 @@ def backends(build, c, k):
     return [f"{c.dir}/up{i}" for i in range(k)]
 
 
+def nothing(build, k):
+    """What the machine takes by itself: the client and the workers, and the one queue in the client."""
+    c = Contestant("no hub, the queue in the client")
+    backends(build, c, k)
+    c.port = f"{c.dir}/up"
+    return c
+
+
 def nginx(build, k, balance):
     c = Contestant(f"nginx {balance or 'round robin'}")
     port = c.port = free_port()
@@ -171,7 +179,7 @@ def weir_h1(build, k):
 
 def contestants(build):
     help_text = subprocess.run([f"{build}/src/cli/weir", "hub", "--help"], capture_output=True, text=True).stdout
-    makers = [lambda k: nginx(build, k, ""), lambda k: nginx(build, k, "least_conn"),
+    makers = [lambda k: nothing(build, k), lambda k: nginx(build, k, ""), lambda k: nginx(build, k, "least_conn"),
               lambda k: haproxy(build, k, False), lambda k: haproxy(build, k, True),
               lambda k: weir_h1(build, k), lambda k: weir(build, k, FIFO)]
     if re.search(r"\border\b.*shortest", help_text):
@@ -338,7 +346,8 @@ def report(args, results, repeated):
              "libweir with one slot and one connection each. Slowdown is time / service time. The ideal is computed: one queue, "
              "k workers, no time lost. Hop: median of what a request takes beyond its service when, in the ideal, it need not wait: "
              f"the way there and back, past threads that sleep. {WITH_HOP.capitalize()} is computed too: each job keeps its worker "
-             "so much longer, and its client. p99 of the second law lies on the step between its two kinds of jobs.",
+             "so much longer, and its client. Without a hub the client keeps that queue itself and sends to the workers' sockets: so much "
+             "of the hop is the machine's. p99 of the second law lies on the step between its two kinds of jobs.",
              "", f"Load generator: sends up to {max(r.late for r in every):,.0f} us late (p99, the worst run; "
              f"median {statistics.median(r.late for r in every):.0f}). Sleeps last {min(r.naps for r in every):.4f} to "
              f"{max(r.naps for r in every):.4f} of what was asked. Of the machine's CPU, busy: "
@@ -364,8 +373,8 @@ def plot(results, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot, ticker
     names = list(next(iter(results.values())))
-    colours = dict(zip(names, ("black", "grey", "tab:red", "tab:orange", "tab:brown", "tab:purple", "tab:pink", "tab:blue",
-                               *(("tab:cyan",) if len(names) > 9 else ()), "tab:green")))
+    colours = dict(zip(names, ("black", "grey", "tab:olive", "tab:red", "tab:orange", "tab:brown", "tab:purple", "tab:pink", "tab:blue",
+                               *(("tab:cyan",) if len(names) > 10 else ()), "tab:green")))
     style = lambda name: {"color": colours[name], "linestyle": "--" if name in COMPUTED else "-", "linewidth": 1.6,
                           "zorder": 3 if name in COMPUTED else 2}
     plain = ticker.FuncFormatter(lambda v, _: f"{v:g}")

@@ -7,6 +7,9 @@
  * PLAN: a `struct planned` for each request, by time. RESULT: a `struct outcome` for each. "quiet" is printed
  * when all have been sent and no more than QUIET are out, or after 2 s of that: what is left hardly needs the
  * machine. With a TENANT, requests say X-Tenant. tail_load PORT PLAN RESULT QUIET [TENANT]
+ *
+ * Or nothing is between it and the workers, QUIET of them, that listen at PREFIX0, PREFIX1, ...: it keeps the
+ * queue itself, and sends a request when it is due and a worker is free. tail_load PREFIX PLAN RESULT QUIET
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -17,6 +20,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,7 +42,7 @@ struct outcome {
 
 struct conn {
     int fd;
-    uint32_t at; /* the request that is out */
+    uint32_t number, at; /* the request that is out */
     uint32_t size;
     bool busy;
     char text[ROOM];
@@ -46,6 +50,8 @@ struct conn {
 
 struct load {
     struct sockaddr_in to;
+    const char *prefix; /* of the workers' sockets; NULL: a hub is between */
+    int64_t freed_ns;   /* when a worker was free again, at last */
     const struct planned *plan;
     struct outcome *results;
     uint32_t count, next, out;
@@ -72,9 +78,15 @@ static void die(const char *what) {
 
 static void conn_open(struct load *l, struct conn *c) {
     int one = 1;
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&l->to, sizeof(l->to)) != 0) die("connect");
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    struct sockaddr *to = (struct sockaddr *)&l->to;
+    if (l->prefix) {
+        snprintf(un.sun_path, sizeof(un.sun_path), "%s%u", l->prefix, c->number);
+        to = (struct sockaddr *)&un;
+    }
+    c->fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (c->fd < 0 || connect(c->fd, to, l->prefix ? sizeof(un) : sizeof(l->to)) != 0) die("connect");
+    if (!l->prefix) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     struct epoll_event add = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(l->poll, EPOLL_CTL_ADD, c->fd, &add);
 }
@@ -82,6 +94,7 @@ static void conn_open(struct load *l, struct conn *c) {
 static struct conn *conn_new(struct load *l) {
     struct conn *c = l->conn_count < CONNECTIONS_MAX ? calloc(1, sizeof(*c)) : NULL;
     if (!c) die("too many connections");
+    c->number = l->conn_count;
     l->conns[l->conn_count++] = c;
     conn_open(l, c);
     return c;
@@ -96,7 +109,8 @@ static void request_send(struct load *l, int64_t now) {
     c->busy = true;
     c->size = 0;
     l->out++;
-    l->results[c->at].late_ns = now - l->began - p->due_ns;
+    int64_t due = l->began + p->due_ns;
+    l->results[c->at].late_ns = now - (due > l->freed_ns ? due : l->freed_ns);
     int n =
         snprintf(text, sizeof(text), "GET /nap?us=%llu HTTP/1.1\r\nHost: nap\r\nWeir-Cost: %llu\r\n%s\r\n",
                  (unsigned long long)p->us, (unsigned long long)((p->us + 999) / 1000), l->tenant);
@@ -111,6 +125,7 @@ static void answered(struct load *l, struct conn *c, int64_t status, bool keep) 
         c->busy = false;
         l->out--;
         l->idle[l->idle_count++] = c;
+        if (l->prefix) l->freed_ns = now_ns();
     }
     if (keep) return;
     close(c->fd);
@@ -159,19 +174,23 @@ static void tell_quiet(struct load *l, int64_t now) {
     l->told = true;
 }
 
+static bool may_send(const struct load *l) {
+    return l->next < l->count && (!l->prefix || l->idle_count > 0);
+}
+
 static void run(struct load *l) {
     int64_t give_up = l->plan[l->count - 1].due_ns + GIVE_UP;
     l->began = now_ns() + 50 * MS;
     for (;;) {
         int64_t now = now_ns();
-        while (l->next < l->count && l->began + l->plan[l->next].due_ns <= now) {
+        while (may_send(l) && l->began + l->plan[l->next].due_ns <= now) {
             request_send(l, now);
             now = now_ns();
         }
         bool sent = l->next == l->count;
         if (sent) tell_quiet(l, now);
         if (sent && (l->out == 0 || now - l->began > give_up)) break;
-        wait_until(l, sent ? now + MS * 100 : l->began + l->plan[l->next].due_ns, now);
+        wait_until(l, may_send(l) ? l->began + l->plan[l->next].due_ns : now + MS * 100, now);
     }
 }
 
@@ -188,7 +207,7 @@ static void *read_file(const char *path, size_t *ret_size) {
 
 int main(int argc, char **argv) {
     if (argc != 5 && argc != 6) {
-        fprintf(stderr, "usage: tail_load PORT PLAN RESULT QUIET [TENANT]\n");
+        fprintf(stderr, "usage: tail_load PORT|PREFIX PLAN RESULT QUIET [TENANT]\n");
         return 2;
     }
     struct load l = {.poll = epoll_create1(EPOLL_CLOEXEC), .quiet = (uint32_t)strtoul(argv[4], NULL, 10)};
@@ -196,6 +215,7 @@ int main(int argc, char **argv) {
     if (argc == 6) snprintf(l.tenant, sizeof(l.tenant), "X-Tenant: %.40s\r\n", argv[5]);
     l.to = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     l.to.sin_port = htons((uint16_t)strtoul(argv[1], NULL, 10));
+    if (argv[1][0] == '/') l.prefix = argv[1];
     l.plan = read_file(argv[2], &size);
     l.count = (uint32_t)(size / sizeof(*l.plan));
     l.results = calloc(l.count + 1, sizeof(*l.results));
@@ -203,7 +223,8 @@ int main(int argc, char **argv) {
     l.idle = calloc(CONNECTIONS_MAX, sizeof(struct conn *));
     if (l.count == 0 || !l.results || !l.conns || !l.idle) return 1;
     prctl(PR_SET_TIMERSLACK, 1);
-    for (uint32_t i = 0; i < CONNECTIONS_FIRST; i++) l.idle[l.idle_count++] = conn_new(&l);
+    uint32_t first = l.prefix ? l.quiet : CONNECTIONS_FIRST;
+    for (uint32_t i = 0; i < first; i++) l.idle[l.idle_count++] = conn_new(&l);
     run(&l);
     FILE *f = fopen(argv[3], "wb");
     if (!f || fwrite(l.results, sizeof(*l.results), l.count, f) != l.count || fclose(f) != 0) die(argv[3]);

@@ -41,6 +41,7 @@ static void dial_next(struct uplink *l) {
         if (sa.ss_family != AF_UNIX) (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         if (connect(fd, (struct sockaddr *)&sa, size) == 0 || errno == EINPROGRESS) {
             l->fd = fd;
+            l->armed = 0;
             l->state = UPLINK_CONNECTING;
             l->due_ms = worker_now_ms() + DIAL_LIMIT_MS;
             return;
@@ -170,8 +171,8 @@ static void flush(struct uplink *l) {
         if (n < 0 && errno != EAGAIN && errno != EINTR) l->broken = true;
         if (n < (ssize_t)size) break;
     }
-    /* What is left is the leader's, who must know of it when it is asleep already. */
-    if ((l->broken || buffer_size(&l->out) > 0) && l->worker->polling) worker_wake(l->worker);
+    /* What is left is for whoever waits for the socket, who must know of it. */
+    if ((l->broken || buffer_size(&l->out) > 0) && l->armed) worker_wake(l->worker);
 }
 
 static void hang_up(struct uplink *l) {

@@ -21,6 +21,7 @@ void uplink_close(struct uplink *l, const char *why) {
     session_stop(l);
     l->via->hang_up(l);
     l->fd = -1;
+    l->armed = 0;
     l->announced = 0;
     l->broken = l->going_away = false;
     l->state = l->given || w->draining || w->quit ? UPLINK_CLOSED : UPLINK_WAITING;

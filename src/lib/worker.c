@@ -125,15 +125,9 @@ int weir_worker_open(const weir_worker_options *options, weir_worker **ret_worke
     struct weir_worker *w = calloc(1, sizeof(*w));
     if (!w) return WEIR_ENOMEM;
     w->magic = WORKER_MAGIC;
-    w->wake_fd = w->signal_fd = -1;
+    w->wake_fd = w->signal_fd = w->epoll_fd = w->help_fd = w->timer_fd = -1;
     list_init(&w->ready);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->followers, NULL);
-    pthread_cond_init(&w->guard, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     int err = init(w, options);
     if (err != 0) {
         if (options->fd > 0 && w->link_count) w->links[0].fd = -1; /* stays the caller's */
@@ -228,8 +222,6 @@ void weir_worker_free(weir_worker **worker) {
     redirects_free(w);
     for (size_t i = 0; i < w->service_count; i++) free(w->services[i].name);
     if (w->wake_fd >= 0) close(w->wake_fd);
-    pthread_cond_destroy(&w->followers);
-    pthread_cond_destroy(&w->guard);
     pthread_mutex_destroy(&w->lock);
     free(w->links);
     free(w->services);

@@ -4,9 +4,9 @@
  * and dialling again), socket.c and http2.c (reverse HTTP/2), zmq.c (ZeroMQ), session.c (what both share of
  * jobs), job.c (a job's request), reply.c (its answer).
  *
- * Threads. slots + 1 equal threads share one lock and take turns at being the leader, who waits for the
- * sockets. What the leader has read it handles itself, without waking anybody, as long as handlers are quick;
- * see pool.c. Everything below belongs to the lock, except what a job's handler alone touches while it runs.
+ * Threads. slots + 1 equal threads share one lock and wait in one epoll set. Who is woken by a socket reads
+ * it, and runs what it has read itself; see pool.c. Everything below belongs to the lock, except what a job's
+ * handler alone touches while it runs.
  */
 #ifndef LIB_WORKER_H
 #define LIB_WORKER_H
@@ -84,6 +84,7 @@ struct uplink {
     char *name;
     enum uplink_state state;
     int fd;             /* -1: none */
+    short armed;        /* the events for which it is in the pool's epoll set; 0: it is not */
     struct list jobs;   /* that have a stream here */
     unsigned announced; /* slots that the hub knows of */
     /* reverse HTTP */
@@ -130,24 +131,28 @@ struct weir_worker {
     char hub_key[41], zmq_public[41], zmq_secret[41]; /* CURVE; empty: none */
 
     pthread_mutex_t lock;
-    pthread_cond_t followers, guard;
     struct uplink *links; /* WORKER_HUBS_MAX of them have room: they do not move */
     size_t link_count;
     struct list ready; /* jobs to run */
     unsigned ready_count;
-    unsigned waiting; /* followers */
     unsigned busy;    /* jobs accepted whose handler has not returned */
     unsigned streams; /* jobs that have a stream */
     unsigned zombies; /* handlers that run on after their stream was reset */
-    bool leading, polling, guarded, guard_parked, guard_called, quit, draining;
-    bool hot;          /* the last wait was short; only the leader's */
-    unsigned activity; /* changes with each job run: tells the guard that something goes on */
+    bool quit, draining;
     uint64_t drain_until_ms;
     unsigned gate_limit; /* most jobs at once that the gate allows */
     uint64_t gate_due_ms;
     uint64_t random;
     int wake_fd, signal_fd;
     int stops; /* atomic */
+    /* pool.c */
+    int epoll_fd, help_fd, timer_fd;  /* help_fd: so many threads are called */
+    uint64_t timer_us;                /* when it goes off; UINT64_MAX: never */
+    const struct runner *reader;      /* keeps what it has read from out of the set while its jobs run */
+    unsigned idle;                    /* threads that wait */
+    unsigned activity, activity_seen; /* changes with each job run: tells the guard that something goes on */
+    uint64_t waits_since_us;
+    bool hot; /* the last wait was short */
 };
 
 struct weir_job {
@@ -182,14 +187,14 @@ struct weir_job {
 
 uint64_t worker_now_ms(void);
 void worker_log(struct weir_worker *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Makes the leader look again. Any thread. */
+/* Makes a thread look after everything. Any thread. */
 void worker_wake(struct weir_worker *w);
 
 /* pool.c: runs until all is done, on slots + 1 threads, the caller's among them. */
 int pool_run(struct weir_worker *w);
 
 /* uplink.c: one hub. */
-/* Handles what poll reported, and time. Only the leader. */
+/* Handles what poll reported, and time. */
 void uplink_step(struct uplink *l, short events, uint64_t now_ms);
 /* The hub has let the worker in. */
 void uplink_opened(struct uplink *l);

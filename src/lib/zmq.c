@@ -53,7 +53,7 @@ static void flush(struct uplink *l) {
     int events = 0;
     size_t size = sizeof(events);
     l->readable = zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLIN);
-    if ((l->readable || l->broken) && l->worker->polling) worker_wake(l->worker);
+    if ((l->readable || l->broken) && l->armed) worker_wake(l->worker);
 }
 
 static void ping(struct uplink *l) {
