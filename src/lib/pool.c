@@ -234,7 +234,8 @@ static bool look(struct weir_worker *w) {
     }
     pthread_mutex_lock(&w->lock);
     uint64_t now_ms = worker_now_ms();
-    for (size_t i = 0; i < n && found > 0; i++) uplink_step(&w->links[i], fds[i].revents, now_ms);
+    for (size_t i = 0; i < n && found > 0; i++) /* it may have been dialled anew meanwhile */
+        uplink_step(&w->links[i], fds[i].fd == w->links[i].fd ? fds[i].revents : 0, now_ms);
     return found > 0;
 }
 
@@ -285,9 +286,10 @@ static unsigned wait_for_event(struct weir_worker *w, const struct runner *me) {
         read_signals(w);
     } else {
         int fd = about == EVENT_WAKE ? w->wake_fd : about == EVENT_HELP ? w->help_fd : w->timer_fd;
-        bool fresh = read(fd, &count, sizeof(count)) == sizeof(count);
+        ssize_t got = read(fd, &count, sizeof(count));
+        (void)got; /* another one may have been faster */
         if (about == EVENT_HELP) return 0;
-        if (fresh && about == EVENT_TIMER) {
+        if (about == EVENT_TIMER) {
             w->timer_us = UINT64_MAX;
             stuck = guard(w);
         }

@@ -193,6 +193,30 @@ static void on_cancel(struct model *m, const struct core_action *a) {
     model_violated(m, CONTRACT, "job %llu was cancelled, but it is not there", NUMBER(a->job));
 }
 
+/* The newest of a tenant that has most in the service, for one that has less than its part. */
+static void check_pushed(struct model *m, const struct mrequest *r) {
+    const struct mrequest *by = m->arrival;
+    unsigned have[TENANTS] = {0}, all = 0, tenants = 0;
+    FOR_REQUESTS(m, q) {
+        if (q == by || q->place != WAITING || q->service != r->service) continue;
+        all++;
+        have[q->tenant]++;
+        bool may_go = q->tenant == r->tenant && q->priority >= by->priority && q->position > 0;
+        if (may_go && !q->key && !q->unordered && q->position > r->position)
+            model_violated(m, FAIR, "request %llu made room, though %llu is newer", NUMBER(r->id),
+                           NUMBER(q->id));
+    }
+    for (unsigned t = 0; t < TENANTS; t++) {
+        tenants += have[t] > 0 || t == by->tenant;
+        if (have[t] > have[r->tenant])
+            model_violated(m, FAIR, "request %llu made room, though tenant %u has more", NUMBER(r->id), t);
+    }
+    if ((have[by->tenant] + 1) * tenants > all)
+        model_violated(m, FAIR, "request %llu made room for one that has its part", NUMBER(r->id));
+    if (r->priority < by->priority)
+        model_violated(m, FAIR, "request %llu made room for one of a lower class", NUMBER(r->id));
+}
+
 static void on_fail(struct model *m, const struct core_action *a) {
     struct mrequest *r = request_of(m, a);
     if (!r) return;
@@ -220,6 +244,7 @@ static void on_fail(struct model *m, const struct core_action *a) {
         m->pushed -= m->pushed > 0; /* as there is a bound, somebody must have, and no more */
         if (r->tenant == m->last_tenant && !model_batched(m) && !r->unordered)
             model_violated(m, FAIR, "request %llu made room for one of its own tenant", NUMBER(r->id));
+        if (m->arrival && !model_batched(m) && !m->lacking) check_pushed(m, r);
         m->want.rejected_full++;
         model_expect_fail(m, r, error, 0);
     } else if (r->place == WAITING && error == WEIR_ENOMEM && r->may_lack_memory) {
