@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tail latency of uneven work: nginx, HAProxy and weir before the same workers, beside the best queue there can be.
 
-    bench/tail.py [--build build-release] [--rounds 3] [--seconds 9] [--workers 8,64] [--loads 0.5,0.7,0.8,0.9] [--quick] [--dry]
+    bench/tail.py [--build build-release] [--rounds 3] [--seconds 9] [--workers 8,64] [--loads 0.5,0.7,0.8,0.9] [--sleepy] [--quick] [--dry]
 
 An open loop: arrivals (Poisson) and service times are drawn beforehand, and a request's time counts from when it was
 due. In a round all contestants get the very same requests. Without --workers and --loads, all loads are measured with
@@ -333,13 +333,16 @@ def goals(results):
     return lines
 
 
-def report(args, results, repeated):
+def report(args, results, repeated, awake):
     of = {k: [r for cell, runs in results.items() if cell[1] == k for name, all_of in runs.items() if name not in COMPUTED
               for r in all_of] for k in {cell[1] for cell in results}}
     every = sum(of.values(), [])
     busy = {k: statistics.median(r.busy for r in all_of) for k, all_of in of.items()}
     lines = [f"{machine()}; {version('nginx')}, {version('haproxy')}. {args.rounds} rounds of {args.seconds} s each with seeds of "
-             "their own: median (lowest to highest of the rounds).", "",
+             "their own: median (lowest to highest of the rounds). "
+             + ("The processors are kept awake meanwhile (`/dev/cpu_dma_latency` at 0, as the latency-performance profile of tuned "
+                "does): to wake a halted one of a virtual machine takes some 20 us, several times a request, whoever is asked."
+                if awake else "Idle processors may sleep."), "",
              "Open loop: requests come as a Poisson process, drawn beforehand with what each will cost, and every contestant "
              "gets the same. Time counts from when a request was due. A worker does one job at a time, and sleeps as long as "
              "the request says. The peers have a unix socket for each worker, where what they send waits; weir's workers are "
@@ -404,6 +407,18 @@ def plot(results, path):
     figure.savefig(path)
 
 
+def keep_awake(args):
+    """The processors do not sleep as long as what this returns is open (Linux, PM QoS). None: they do."""
+    if args.sleepy:
+        return None
+    try:
+        latency = open("/dev/cpu_dma_latency", "wb", buffering=0)
+        latency.write(b"\0\0\0\0")
+        return latency
+    except OSError:
+        return None
+
+
 def arguments():
     numbers = lambda kind: lambda text: [kind(n) for n in text.split(",")]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -414,6 +429,7 @@ def arguments():
     parser.add_argument("--workers", type=numbers(int))
     parser.add_argument("--loads", type=numbers(float))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--sleepy", action="store_true", help="idle processors may sleep")
     parser.add_argument("--dry", action="store_true", help="print, and leave docs/ as it is")
     args = parser.parse_args()
     args.build = str(pathlib.Path(args.build).resolve())
@@ -438,8 +454,9 @@ def main():
     cells = [(law, k, load) for k in workers for law in LAWS for load in loads
              if args.workers or args.loads or (law is LAWS[0] and k == 8) or (load == 0.8 and (law is LAWS[0] or k == 8))]
     began = time.monotonic()
+    awake = keep_awake(args)
     results, repeated = measure(args, cells, contestants(args.build))
-    text = report(args, results, repeated)
+    text = report(args, results, repeated, awake is not None)
     print(f"\n{text}\n\n{(time.monotonic() - began) / 60:.1f} minutes")
     if args.dry:
         return

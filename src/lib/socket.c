@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { DIAL_LIMIT_MS = 5000, READ_SIZE = 64 * 1024 };
+enum { DIAL_LIMIT_MS = 5000 };
 
 static void flush(struct uplink *l);
 
@@ -139,8 +139,8 @@ static void upgraded(struct uplink *l, const char *bytes, size_t n) {
 }
 
 static void readable(struct uplink *l) {
-    char bytes[READ_SIZE];
-    ssize_t n = recv(l->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+    char *bytes = l->worker->read_buffer;
+    ssize_t n = recv(l->fd, bytes, WORKER_READ, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n <= 0) {
         uplink_close(l, n == 0 ? "the hub closed the connection" : strerror(errno));

@@ -98,7 +98,8 @@ static int init(struct weir_worker *w, const weir_worker_options *o) {
     w->gate_ms = o->gate_ms ? o->gate_ms : 200;
     w->gate_limit = o->gate ? 0 : UINT_MAX;
     w->links = calloc(WORKER_HUBS_MAX, sizeof(*w->links));
-    if (!w->links) return WEIR_ENOMEM;
+    w->read_buffer = malloc(WORKER_READ);
+    if (!w->links || !w->read_buffer) return WEIR_ENOMEM;
     if (w->max_slots > WORKER_SLOTS_MAX) return WEIR_EINVAL;
     if (o->id && !text_is_field_value(slice_of(o->id))) return WEIR_EINVAL;
     if (o->labels && !text_is_field_value(slice_of(o->labels))) return WEIR_EINVAL;
@@ -224,6 +225,7 @@ void weir_worker_free(weir_worker **worker) {
     if (w->wake_fd >= 0) close(w->wake_fd);
     pthread_mutex_destroy(&w->lock);
     free(w->links);
+    free(w->read_buffer);
     free(w->services);
     free(w->id);
     free(w->labels);

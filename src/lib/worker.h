@@ -23,6 +23,7 @@
 
 enum {
     WORKER_MAGIC = 0x776f726b,
+    WORKER_READ = 64 * 1024,      /* bytes read at once */
     WORKER_WINDOW = 256 * 1024,   /* bytes of a body on their way, either direction */
     WORKER_HEAD_MAX = 256 * 1024, /* bytes of a job's head and what is built with it */
     WORKER_PING_MS = 1000,
@@ -132,6 +133,7 @@ struct weir_worker {
 
     pthread_mutex_t lock;
     struct uplink *links; /* WORKER_HUBS_MAX of them have room: they do not move */
+    char *read_buffer;
     size_t link_count;
     struct list ready; /* jobs to run */
     unsigned ready_count;

@@ -197,12 +197,15 @@ static void on_cancel(struct model *m, const struct core_action *a) {
 static void check_pushed(struct model *m, const struct mrequest *r) {
     const struct mrequest *by = m->arrival;
     unsigned have[TENANTS] = {0}, all = 0, tenants = 0;
+    FOR_REQUESTS(m, q) { /* without memory for its share nobody counts */
+        if (q->place == WAITING && q->service == r->service && q->unordered) return;
+    }
     FOR_REQUESTS(m, q) {
         if (q == by || q->place != WAITING || q->service != r->service) continue;
         all++;
         have[q->tenant]++;
         bool may_go = q->tenant == r->tenant && q->priority >= by->priority && q->position > 0;
-        if (may_go && !q->key && !q->unordered && q->position > r->position)
+        if (may_go && !q->key && q->position > r->position)
             model_violated(m, FAIR, "request %llu made room, though %llu is newer", NUMBER(r->id),
                            NUMBER(q->id));
     }
