@@ -200,12 +200,16 @@ static void enter_lane(struct core *core, struct queue *q, struct job *job) {
     if (job->service->config.shortest_first) (void)heap_add(&l->cheap, job);
 }
 
+static bool returned_before(const struct job *a, const struct job *b) {
+    return a->queued_at == b->queued_at ? a->order > b->order : a->queued_at < b->queued_at;
+}
+
 void core_queue_move(struct core *core, struct queue *q, struct job *job) {
     job->queue = q;
     if (job->order < 0) {
-        struct list *list = &q->returned[job->priority], *at = list->next;
-        while (at != list && order_of(at) < job->order) at = at->next; /* hardly ever */
-        list_insert_before(at, &job->link);
+        struct list *list = &q->returned[job->priority], *at = list->prev;
+        while (at != list && returned_before(job, CONTAINER_OF(at, struct job, link))) at = at->prev;
+        list_insert_before(at->next, &job->link);
         q->back[job->priority]++;
     } else {
         enter_lane(core, q, job);
@@ -265,7 +269,7 @@ static uint64_t class_since(const struct queue *q, unsigned priority) {
     const struct lane *l = heap_first(&q->oldest[priority]);
     uint64_t since = l ? oldest(l)->queued_at : UINT64_MAX, other = UINT64_MAX;
     if (!list_empty(&q->returned[priority]))
-        other = CONTAINER_OF(q->returned[priority].prev, struct job, link)->queued_at;
+        other = CONTAINER_OF(q->returned[priority].next, struct job, link)->queued_at;
     else if (!l)
         other = oldest(CONTAINER_OF(q->turns[priority].next, struct lane, turn))->queued_at;
     return other < since ? other : since;
@@ -289,7 +293,8 @@ bool core_queue_before(const struct core *core, const struct job *a, const struc
     uint64_t now = core->now, age_us = a->service->config.age_us;
     unsigned x = class_of(a, now, age_us), y = class_of(b, now, age_us);
     if (x != y) return x < y;
-    if (a->order < 0 || b->order < 0) return a->order < b->order;
+    if (a->order < 0 && b->order < 0) return returned_before(a, b);
+    if (a->order < 0 || b->order < 0) return a->order < 0;
     uint64_t used_a = core_tenant_used(core, a->request->tenant);
     uint64_t used_b = core_tenant_used(core, b->request->tenant);
     if (used_a != used_b) return used_a < used_b;

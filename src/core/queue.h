@@ -40,7 +40,7 @@ struct lane {
 struct queue {
     unsigned occupied;                     /* bit p: class p has jobs */
     uint64_t busy_since;                   /* since when it has not been empty, if it is not */
-    struct list returned[CORE_PRIORITIES]; /* what came back; the last one first */
+    struct list returned[CORE_PRIORITIES]; /* what came back; who has waited longest first */
     size_t back[CORE_PRIORITIES];          /* how many */
     struct list turns[CORE_PRIORITIES];
     struct heap oldest[CORE_PRIORITIES]; /* the same lanes, by their oldest job */

@@ -149,8 +149,8 @@ void core_worker_gone(struct core *core, uint64_t now, uint64_t worker) {
     struct worker *w = core_worker_at(core, worker);
     if (!w) return;
     drain(core, w);
-    /* Newest first, each to the head of its queue: the oldest ends up there. */
-    while (!list_empty(&w->jobs)) core_job_retry(core, CONTAINER_OF(w->jobs.prev, struct job, link), false);
+    /* Oldest first: they stand in their queues in this order again. */
+    while (!list_empty(&w->jobs)) core_job_retry(core, CONTAINER_OF(w->jobs.next, struct job, link), false);
     for (unsigned i = 0; i < w->offer_count; i++) {
         if (!core_offer_is_plain(w->offers[i])) continue;
         w->offers[i]->pool->service->workers--;

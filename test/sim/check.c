@@ -30,8 +30,13 @@ static bool cheaper(const struct mrequest *a, const struct mrequest *b) {
     return x == y ? a->position < b->position : x < y;
 }
 
-/* Those who wait in one pool, by class: who is next in each tenant's lane, who came back last, and who has
-   waited longest. */
+/* Of two that have come back: who has waited longest, or came back first (positions fall). */
+static bool returned_before(const struct mrequest *a, const struct mrequest *b) {
+    return a->queued_at == b->queued_at ? a->position > b->position : a->queued_at < b->queued_at;
+}
+
+/* Those who wait in one pool, by class: who is next in each tenant's lane, and of those who came back; and
+   who has waited longest. */
 struct waiting {
     const struct mrequest *heads[CORE_PRIORITIES][TENANTS], *back[CORE_PRIORITIES], *oldest[CORE_PRIORITIES];
 };
@@ -47,7 +52,7 @@ static bool find_waiting(struct model *m, const struct mrequest *r, struct waiti
         const struct mrequest **old = &ret->oldest[q->priority], **back = &ret->back[q->priority];
         if (!*old || q->queued_at < (*old)->queued_at) *old = q;
         if (q->position < 0) {
-            if (!*back || q->position < (*back)->position) *back = q;
+            if (!*back || returned_before(q, *back)) *back = q;
             continue;
         }
         const struct mrequest **f = &first[q->priority][q->tenant], **h = &ret->heads[q->priority][q->tenant];

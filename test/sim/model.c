@@ -289,7 +289,7 @@ static void drop_parts(struct model *m, struct mrequest *r) {
         part->parent = NULL;
         m->uncertain |= part->place == FAILING || model_overdue(m, part) ||
                         (part->place == WAITING && model_may_shed(m, part, false)); /* which came first? */
-        if (part->place != FAILING) m->want.cancelled[0][CORE_PARENT_GONE]++;
+        if (part->place != FAILING && part->place != LEAVING) m->want.cancelled[0][CORE_PARENT_GONE]++;
         if (part->lease) expect_cancel(part, CORE_PARENT_GONE);
         leave(m, part);
     }
@@ -660,12 +660,12 @@ static void forget_worker(struct model *m, struct mworker *w) {
     w->draining = true;
     m->gone_since = true;
     for (;;) {
-        struct mlease *newest = NULL;
+        struct mlease *oldest = NULL;
         FOR_LEASES(m, l) {
-            if (l->worker == w && (!newest || l->order > newest->order)) newest = l;
+            if (l->worker == w && (!oldest || l->order < oldest->order)) oldest = l;
         }
-        if (!newest) break;
-        lose(m, newest);
+        if (!oldest) break;
+        lose(m, oldest);
     }
     m->want.workers_gone++;
     m->unsettled_ms = m->now / 1000;

@@ -159,7 +159,7 @@ MUTANTS = [
     mutant("retry-tail", "what runs again goes to the tail of its queue", "job.c",
            "core_service_put(core, fresh, true);", "core_service_put(core, fresh, false);", ORDER, IDLE),
     mutant("retry-order", "what a lost worker had comes back newest first", "worker.c",
-           "CONTAINER_OF(w->jobs.prev, struct job, link)", "CONTAINER_OF(w->jobs.next, struct job, link)",
+           "CONTAINER_OF(w->jobs.next, struct job, link)", "CONTAINER_OF(w->jobs.prev, struct job, link)",
            ORDER, KEYED),
     mutant("retry-wait", "what runs again has waited since its first time", "job.c",
            "        job->queued_at = core->now;\n", "", RUN_ONCE, IN_TIME, ORDER),

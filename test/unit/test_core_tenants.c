@@ -190,6 +190,22 @@ static void what_comes_back_goes_before_cheaper_ones(void **state) {
     world_end(w);
 }
 
+static void what_comes_back_goes_by_how_long_it_has_waited(void **state) {
+    (void)state;
+    struct world *w = world(NULL);
+    asks(w, "x", 1); /* A */
+    pass(w, 10);
+    asks(w, "x", 2); /* B, C */
+    join(w, "a", 3);
+    says(w, "A>1 B>1 C>1");
+    hand_back(w, 'B');
+    hand_back(w, 'A');
+    hand_back(w, 'C');
+    join(w, "a", 3);
+    says(w, "A>2* B>2* C>2*");
+    world_end(w);
+}
+
 /* ---- classes ---- */
 
 static void classes_are_strict_across_tenants(void **state) {
@@ -811,6 +827,7 @@ int main(void) {
         cmocka_unit_test(a_job_handed_back_goes_first_and_costs_no_turn),
         cmocka_unit_test(what_comes_back_goes_before_all_tenants_of_its_class),
         cmocka_unit_test(what_comes_back_goes_before_cheaper_ones),
+        cmocka_unit_test(what_comes_back_goes_by_how_long_it_has_waited),
         cmocka_unit_test(classes_are_strict_across_tenants),
         cmocka_unit_test(ageing_goes_by_the_job_whose_turn_it_is),
         cmocka_unit_test(a_class_is_as_old_as_its_oldest_job),
