@@ -273,6 +273,7 @@ static void settle_for_any(struct model *m) {
         r->maybe_shed = model_may_shed(m, r, false); /* which comes first */
         r->wish = 0;
         r->wish_unknown = false;
+        r->maybe_shed |= model_may_shed(m, r, false); /* there, by those who end in this call themselves */
         join_lane(m, r, false);
     }
     FOR_REQUESTS(m, r) n += r->place == WAITING && r->wish && r->wish_unknown; /* or so it may have been */
