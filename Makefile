@@ -70,6 +70,7 @@ bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@bench/waiting.py --build build-release
 	@bench/memory.py --build build-release
 	@bench/tail.py --build build-release
+	@bench/tail.py --build build-release --busy
 	@bench/fairness.py --build build-release
 	@bench/core.py --build build-release
 

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tail latency of uneven work: nginx, HAProxy and weir before the same workers, beside the best queue there can be.
 
-    bench/tail.py [--build build-release] [--rounds 3] [--seconds 9] [--workers 8,64] [--loads 0.5,0.7,0.8,0.9] [--sleepy] [--quick] [--dry]
+    bench/tail.py [--build build-release] [--rounds 3] [--seconds 9] [--workers 8,64] [--loads 0.5,0.7,0.8,0.9] [--busy] [--sleepy] [--quick] [--dry]
 
 An open loop: arrivals (Poisson) and service times are drawn beforehand, and a request's time counts from when it was
 due. In a round all contestants get the very same requests. Without --workers and --loads, all loads are measured with
 8 workers and the first law, and else load 0.8 only: of the second law, and with 64 workers. --quick is one short round;
-it and --dry leave docs/ as it is.
+it and --dry leave docs/ as it is. --busy: the hubs do not sleep (a section of its own; 8 workers, load 0.8).
 """
 import argparse
 import collections
@@ -29,6 +29,7 @@ from common import ROOT, Contestant, answers, connects, free_port, hub, machine,
 FILES = 0  # that may be open at once, and so connections
 PORTION_US = 20000
 IDEAL, WITH_HOP, FIFO = "ideal: one queue, M/G/k", "the ideal with weir's hop", "weir, FIFO"
+BUSY = ", busy polling"
 COMPUTED = (IDEAL, WITH_HOP)
 LATE_US, TRIES = 1000, 3  # a run whose load generator was later than that (p99) is made again
 PLOT = ROOT / "docs" / "tail.png"
@@ -124,13 +125,14 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; c
     return c
 
 
-def haproxy(build, k, one):
-    c = Contestant(f"HAProxy leastconn{', maxconn 1' if one else ''}")
+def haproxy(build, k, one, busy=False):
+    c = Contestant(f"HAProxy leastconn{', maxconn 1' if one else ''}{BUSY if busy else ''}")
     port = c.port = free_port()
     servers = "\n".join(f"  server s{i} unix@{path} {'maxconn 1' if one else ''}"
                         for i, path in enumerate(backends(build, c, k)))
     pathlib.Path(f"{c.dir}/conf").write_text(f"""global
   nbthread 1
+  {'busy-polling' if busy else ''}
   maxconn {FILES // 2 - 1000}
 defaults
   mode http
@@ -170,11 +172,17 @@ def weir(build, k, name, *options, portion=0):
     return weir_ready(c, at)
 
 
-def weir_h1(build, k):
+def weir_h1(build, k, more="", *options):
     """The threads that are the peers' backends, as workers."""
-    c, at = weir_hub(build, f"{FIFO}, reverse HTTP/1.1")
+    c, at = weir_hub(build, f"{FIFO}, reverse HTTP/1.1{more}", *options)
     c.start("worker", f"{build}/bench/tail_server", "--dial", at["workers"], str(k), stdout=subprocess.PIPE, text=True)
     return weir_ready(c, at)
+
+
+def busy_contestants(build):
+    options = ("--busy-poll", "10ms")
+    return [lambda k: nothing(build, k), lambda k: haproxy(build, k, True, busy=True),
+            lambda k: weir_h1(build, k, BUSY, *options), lambda k: weir(build, k, FIFO + BUSY, *options)]
 
 
 def contestants(build):
@@ -265,6 +273,8 @@ def measure(args, cells, makers):
             for name in (IDEAL, run.c.name):
                 results[task.cell].setdefault(name, [None] * args.rounds)
             run.quiet()
+            if args.busy:  # a hub that does not sleep takes from the next one's run
+                run.load.wait()
             draining.append(run)
         for run in [r for r in draining if r.done() or not task]:
             draining.remove(run)
@@ -281,6 +291,8 @@ def measure(args, cells, makers):
 
 def with_hop(cell, runs):
     """Adds what the ideal queue would make of weir's hop."""
+    if FIFO not in runs:
+        return runs
     lost = [Result(a.plan, ideal(a.plan, cell[1], round(b.hop * 1e3))) for a, b in zip(runs[IDEAL], runs[FIFO])]
     return {IDEAL: runs[IDEAL], WITH_HOP: lost, **{name: r for name, r in runs.items() if name != IDEAL}}
 
@@ -331,6 +343,22 @@ def goals(results):
         lines.append(f"* {law.name}, {k} workers: {FIFO} is {near[0]:+.1%} from the ideal at p50 and {near[1]:+.1%} at p99, and "
                      f"{near[2]:+.1%} and {near[3]:+.1%} from the ideal with its hop; by portions the p99 slowdown is {spread(times, '{:.1f}')} times lower than with nginx least_conn.")
     return lines
+
+
+def report_busy(args, results):
+    """The same, with hubs that do not sleep."""
+    lines = [f"As above, with 8 workers at load 0.8, {args.rounds} rounds of {args.seconds} s each; but the hubs look for the next event without "
+             "sleeping, at the price of a processor: weir with `busy-poll = 10ms`, HAProxy with `busy-polling`.", ""]
+    near = lambda runs, name, what: spread([getattr(a, what) / getattr(b, what) * 100 - 100
+                                            for a, b in zip(runs[name], runs[IDEAL])], "{:+.1f} %")
+    for (law, k, load), runs in results.items():
+        for name in runs:
+            if name.startswith(FIFO):
+                lines.append(f"* {law.name}, {k} workers: {name} is {near(runs, name, 'p50')} from the ideal at p50 and "
+                             f"{near(runs, name, 'p99')} at p99.")
+    for (law, k, load), runs in results.items():
+        lines += ["", f"### {law.name}; {k} workers, load {load}, hubs that do not sleep", ""] + detail(runs)
+    return "\n".join(lines)
 
 
 def report(args, results, repeated, awake):
@@ -429,6 +457,7 @@ def arguments():
     parser.add_argument("--workers", type=numbers(int))
     parser.add_argument("--loads", type=numbers(float))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--busy", action="store_true", help="hubs that do not sleep: 8 workers, load 0.8")
     parser.add_argument("--sleepy", action="store_true", help="idle processors may sleep")
     parser.add_argument("--dry", action="store_true", help="print, and leave docs/ as it is")
     args = parser.parse_args()
@@ -453,12 +482,17 @@ def main():
     workers, loads = args.workers or [8, 64], args.loads or [0.5, 0.7, 0.8, 0.9]
     cells = [(law, k, load) for k in workers for law in LAWS for load in loads
              if args.workers or args.loads or (law is LAWS[0] and k == 8) or (load == 0.8 and (law is LAWS[0] or k == 8))]
+    if args.busy:
+        cells = [(law, 8, 0.8) for law in LAWS]
     began = time.monotonic()
     awake = keep_awake(args)
-    results, repeated = measure(args, cells, contestants(args.build))
-    text = report(args, results, repeated, awake is not None)
+    results, repeated = measure(args, cells, (busy_contestants if args.busy else contestants)(args.build))
+    text = report_busy(args, results) if args.busy else report(args, results, repeated, awake is not None)
     print(f"\n{text}\n\n{(time.monotonic() - began) / 60:.1f} minutes")
     if args.dry:
+        return
+    if args.busy:
+        write_section("busy", "## Uneven work: hubs that do not sleep\n\n" + text)
         return
     plot(results, PLOT)
     write_section("tail", "## Uneven work: the tail\n\n![slowdown by load, and distribution of times](tail.png)\n\n" + text)

@@ -391,6 +391,7 @@ int hub_new(const struct config *config, struct hub **ret, char **ret_text) {
     h->loop.ctx = h;
     h->loop.turn = hub_turn;
     h->loop.woken = on_woken;
+    if (config->busy_poll) h->loop.look_us = config->busy_poll * 1000;
     h->started_us = io_now_us(&h->loop);
     uv_timer_init(&h->loop.uv, &h->core_timer);
     uv_timer_init(&h->loop.uv, &h->drain_timer);

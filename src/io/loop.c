@@ -13,16 +13,16 @@ static void on_idle(uv_idle_t *idle) {
 
 /*
  * Going to sleep and being woken costs more than handling a small event. So after a short wait the next one
- * begins with looking, for a moment, letting others run in between. A loop with little to do never gets
- * there.
+ * begins with looking, for a moment (look_us), letting others run in between. A loop with little to do never
+ * gets there.
  */
 static void look_or_sleep(struct io_loop *l, uint64_t event_us) {
     uint64_t now = clock_mono_ns() / 1000;
     if (event_us) {
-        l->hot = event_us - l->wait_us < IO_HOT_US;
+        l->hot = event_us - l->wait_us < l->look_us + IO_HOT_US;
         l->wait_us = now;
     }
-    bool look = l->hot && now - l->wait_us < IO_LOOK_US;
+    bool look = l->hot && now - l->wait_us < l->look_us;
     if (look && !event_us) sched_yield();
     if (look == l->looking) return;
     l->looking = look;
@@ -60,7 +60,7 @@ static void on_linger_timer(uv_timer_t *timer) {
 }
 
 int io_loop_init(struct io_loop *l) {
-    *l = (struct io_loop){0};
+    *l = (struct io_loop){.look_us = IO_LOOK_US};
     list_init(&l->dirty);
     list_init(&l->lingering);
     list_init(&l->sources);

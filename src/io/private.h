@@ -5,7 +5,7 @@
 
 #include "io/stream.h"
 
-enum { IO_LINGER_MS = 1000, IO_ROUNDS = 32, IO_LOOK_US = 50, IO_HOT_US = 100 };
+enum { IO_LINGER_MS = 1000, IO_ROUNDS = 32, IO_LOOK_US = 50, IO_HOT_US = 50 };
 
 /* Writes what has been gathered, as far as the kernel takes it. */
 void stream_write_out(struct stream *s);

@@ -33,6 +33,7 @@ struct io_loop {
     char *read_buffer;        /* shared: IO_READ_SIZE bytes */
     uint64_t now_us;          /* this turn's time, 0 until asked for; see io_now_us */
     uint64_t wait_us;         /* when the last turn with events ended */
+    uint64_t look_us;         /* how long a wait begins with looking; may be set */
     bool hot, looking;        /* see loop.c */
     void (*turn)(void *ctx);  /* once per turn, before the writes; may be NULL */
     void (*woken)(void *ctx); /* after io_loop_wake; may be NULL */

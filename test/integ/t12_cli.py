@@ -50,7 +50,7 @@ class Commands(Case):
         flags = """--listen --workers --admin --route --ports-file --max-head --max-target --max-body
             --buffered-body --body-window --max-connections --head-timeout --idle-timeout
             --request-timeout --body-timeout --max-queued --queue-time --attempts --max-hops
-            --drain --heartbeat --heartbeat-missed --cors-origin --access-log
+            --drain --heartbeat --heartbeat-missed --busy-poll --cors-origin --access-log
             --access-log-format --log-level --log-format"""
         for flag in flags.split():
             self.assertIn(flag, text)
