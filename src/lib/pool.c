@@ -251,8 +251,9 @@ static bool guard(struct weir_worker *w) {
     return stuck;
 }
 
-/* The jobs that have been read are this thread's. Returns how many others it needs. */
+/* The jobs that have been read, if any, are this thread's. Returns how many others it needs. */
 static unsigned take_jobs(struct weir_worker *w, const struct runner *me, bool stuck) {
+    if (w->ready_count == 0) return 0;
     if (!stuck && !others_needed(w)) {
         if (!w->reader) w->activity_seen = w->activity;
         w->reader = me;
@@ -295,7 +296,7 @@ static unsigned wait_for_event(struct weir_worker *w, const struct runner *me) {
         }
     }
     step_all(w, about, (short)e.events);
-    return w->ready_count > 0 ? take_jobs(w, me, stuck) : 0;
+    return take_jobs(w, me, stuck);
 }
 
 /* With nothing to run: sends what there is to send, looks after what is due, and waits. While another one
@@ -308,12 +309,12 @@ static unsigned wait_for_jobs(struct weir_worker *w, const struct runner *me) {
     check_stop(w, now_ms);
     if (w->quit) return 0;
     w->waits_since_us = now_us();
-    if (w->reader && w->hot && look(w)) return w->ready_count > 0 ? take_jobs(w, me, false) : 0;
+    if (w->reader && w->hot && look(w)) return take_jobs(w, me, false);
     arm_all(w);
     uint64_t due_ms = next_due_ms(w, now_ms);
     if (due_ms <= now_ms) {
         step_all(w, WORKER_HUBS_MAX, 0);
-        return w->ready_count > 0 ? take_jobs(w, me, false) : 0;
+        return take_jobs(w, me, false);
     }
     if (due_ms != UINT64_MAX) set_timer(w, due_ms * 1000);
     return wait_for_event(w, me);

@@ -393,6 +393,13 @@ void define(struct world *w, const char *service, const struct core_service_conf
     assert_int_equal(core_service_define(w->core, slice_of(service), config ? config : &defaults), 0);
 }
 
+struct world *world_serving(const struct core_service_config *config) {
+    struct world *w = world_new(NULL);
+    assert_non_null(w);
+    define(w, "a", config);
+    return w;
+}
+
 void world_end(struct world *w) {
     for (unsigned i = 0; i < w->request_count; i++) {
         if (w->requests[i].id) core_cancel(w->core, w->now, w->requests[i].id, CORE_CLIENT_GONE);

@@ -60,6 +60,8 @@ struct wish {
 struct core_config world_config(struct world *w);
 /* config: changed by the story, or NULL. NULL: out of memory. */
 struct world *world_new(const struct core_config *config);
+/* With one service "a", that behaves as config says. */
+struct world *world_serving(const struct core_service_config *config);
 /* Checks that each message was released exactly once. */
 void world_free(struct world *w);
 

@@ -19,13 +19,6 @@ static struct core_service_config by_key(void) {
     return c;
 }
 
-static struct world *world(const struct core_service_config *config) {
-    struct world *w = world_new(NULL);
-    assert_non_null(w);
-    define(w, "a", config);
-    return w;
-}
-
 /* A worker, that has its part of the ring when this returns. */
 static void joins(struct world *w, unsigned slots) {
     join(w, "a", slots);
@@ -43,7 +36,7 @@ static void asks(struct world *w, const char *key) {
 static void a_key_is_worked_on_by_one_at_a_time(void **state) {
     (void)state;
     struct core_service_config c = by_key();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     joins(w, 4);
     asks(w, "k=1"); /* A */
     asks(w, "k=1"); /* B */
@@ -61,7 +54,7 @@ static void a_standing_queue_of_keys_is_shed(void **state) {
     struct core_service_config c = by_key();
     c.shed_wait_us = 100 * 1000;
     c.shed_after_us = 200 * 1000;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     joins(w, 1);
     asks(w, "k=1"); /* A */
     asks(w, "k=2"); /* B */
@@ -78,7 +71,7 @@ static void a_deadline_that_keys_cannot_meet_is_refused(void **state) {
     struct core_service_config c = by_key();
     c.admit_by_deadline = true;
     static char key[26][8];
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     joins(w, 1);
     for (int i = 0; i < 20; i++) {
         snprintf(key[i], sizeof(key[i]), "k=%d", i);
@@ -99,7 +92,7 @@ static void a_full_queue_of_keys_lets_in_who_has_less(void **state) {
     (void)state;
     struct core_service_config c = by_key();
     c.max_queued = 4;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     joins(w, 1);
     asks(w, "k=0"); /* A */
     for (int i = 0; i < 2; i++) {
@@ -122,7 +115,7 @@ static void a_full_queue_of_keys_lets_in_who_has_less(void **state) {
 static void what_lost_its_worker_goes_first_wherever_it_goes(void **state) {
     (void)state;
     struct core_service_config c = by_key();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     joins(w, 1);
     asks(w, "k=1"); /* A */
     asks(w, "k=2"); /* B */

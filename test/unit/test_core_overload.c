@@ -20,13 +20,6 @@ static struct core_service_config shedding(void) {
     return c;
 }
 
-static struct world *world(const struct core_service_config *config) {
-    struct world *w = world_new(NULL);
-    assert_non_null(w);
-    define(w, "a", config);
-    return w;
-}
-
 static void asks(struct world *w, unsigned times) {
     for (unsigned i = 0; i < times; i++) assert_int_equal(ask_for(w, "GET", "a"), 0);
 }
@@ -36,7 +29,7 @@ static void asks(struct world *w, unsigned times) {
 static void a_burst_is_not_shed(void **state) {
     (void)state;
     struct core_service_config c = shedding();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     join(w, "a", 1);
     asks(w, 4);
     for (int i = 0; i < 4; i++) { /* they wait for up to 900 ms */
@@ -51,7 +44,7 @@ static void a_burst_is_not_shed(void **state) {
 static void a_standing_queue_is_shed(void **state) {
     (void)state;
     struct core_service_config c = shedding();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     join(w, "a", 1);
     asks(w, 2); /* B begins to wait */
     pass(w, 900);
@@ -76,7 +69,7 @@ static void a_standing_queue_is_shed(void **state) {
 static void a_queue_that_was_empty_for_a_moment_begins_anew(void **state) {
     (void)state;
     struct core_service_config c = shedding();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     join(w, "a", 1);
     asks(w, 2);
     pass(w, 900);
@@ -101,7 +94,7 @@ static void a_queue_that_was_empty_for_a_moment_begins_anew(void **state) {
 static void what_waits_is_shed_without_anything_happening(void **state) {
     (void)state;
     struct core_service_config c = shedding();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     w->now += 500; /* time is not in whole milliseconds */
     join(w, "a", 1);
     asks(w, 2);
@@ -122,7 +115,7 @@ static void every_turn_sheds_what_stands_before_it(void **state) {
     (void)state;
     struct core_service_config c = shedding();
     c.require = SLICE("zone=${x-zone}");
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     struct wish eu = {.service = "a", .method = "GET", .headers = "x-zone=eu"};
     ask(w, eu); /* A, B */
     ask(w, eu);
@@ -142,7 +135,7 @@ static void what_nobody_can_run_is_no_overload_for_others(void **state) {
     (void)state;
     struct core_service_config c = shedding();
     c.require = SLICE("zone=${x-zone}");
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     struct wish eu = {.service = "a", .method = "GET", .headers = "x-zone=eu"}, as = eu;
     as.headers = "x-zone=as";
     join_with(w, "zone=eu", "a", 1);
@@ -160,7 +153,7 @@ static void without_shed_wait_nothing_is_shed(void **state) {
     (void)state;
     struct core_service_config c = shedding();
     c.shed_wait_us = 0;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     asks(w, 2);
     pass(w, 20 * 1000);
     join(w, "a", 2);
@@ -171,7 +164,7 @@ static void without_shed_wait_nothing_is_shed(void **state) {
 static void parts_are_shed_one_by_one(void **state) {
     (void)state;
     struct core_service_config c = shedding();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     join(w, "top", 1);
     join(w, "a", 1);
     ask_for(w, "GET", "top");
@@ -188,7 +181,7 @@ static void parts_are_shed_one_by_one(void **state) {
 static void what_was_lost_waits_anew(void **state) {
     (void)state;
     struct core_service_config c = shedding();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     join(w, "a", 1);
     asks(w, 3);
     pass(w, 900);
@@ -226,7 +219,7 @@ static void fill_to(struct world *w, const char *tenant, size_t queued) {
 
 /* Worker 1 takes ten jobs a second from a queue of FULL for a while. */
 static struct world *busy(const struct core_service_config *config) {
-    struct world *w = world(config);
+    struct world *w = world_serving(config);
     memset(messages, 0, sizeof messages);
     join(w, "a", 1);
     for (int i = 0; i < 400; i++) {
@@ -297,7 +290,7 @@ static void a_free_slot_admits_anybody(void **state) {
 static void before_anything_was_measured_all_are_taken(void **state) {
     (void)state;
     struct core_service_config c = by_deadline();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     struct wish wish = {.service = "a", .method = "GET", .timeout_ms = 1};
     for (int i = 0; i < 9; i++) assert_int_equal(ask(w, wish), 0);
     world_end(w);

@@ -17,14 +17,6 @@ static struct core_service_config defaults(void) {
     return c;
 }
 
-/* A world with one service "a" that behaves as config says. */
-static struct world *world(const struct core_service_config *config) {
-    struct world *w = world_new(NULL);
-    assert_non_null(w);
-    define(w, "a", config);
-    return w;
-}
-
 static void tenant(struct world *w, const char *name, struct core_tenant_config config) {
     assert_int_equal(core_tenant_define(w->core, slice_of(name), &config), 0);
 }
@@ -49,7 +41,7 @@ static void asks_for(struct world *w, const char *name, uint64_t cost) {
 
 static void a_turn_is_as_many_jobs_as_the_weight_says(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "heavy", (struct core_tenant_config){.weight = 3});
     asks(w, "heavy", 7); /* A to G */
     asks(w, "light", 3); /* H to J */
@@ -60,7 +52,7 @@ static void a_turn_is_as_many_jobs_as_the_weight_says(void **state) {
 
 static void turns_go_on_from_slot_to_slot(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "heavy", (struct core_tenant_config){.weight = 3});
     join(w, "a", 1);
     asks(w, "heavy", 6); /* A runs at once: its lane was empty again, and B begins a turn */
@@ -73,7 +65,7 @@ static void turns_go_on_from_slot_to_slot(void **state) {
 
 static void requests_without_a_tenant_are_one(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "", (struct core_tenant_config){.weight = 2});
     asks(w, "x", 3); /* A to C */
     asks(w, NULL, 3);
@@ -85,7 +77,7 @@ static void requests_without_a_tenant_are_one(void **state) {
 
 static void a_lane_that_empties_loses_its_credit(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "heavy", (struct core_tenant_config){.weight = 3});
     asks(w, "heavy", 1); /* A */
     asks(w, "light", 3); /* B to D */
@@ -99,7 +91,7 @@ static void a_lane_that_empties_loses_its_credit(void **state) {
 
 static void a_cancelled_job_costs_no_turn(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "heavy", (struct core_tenant_config){.weight = 3});
     asks(w, "heavy", 6); /* A to F */
     asks(w, "light", 3); /* G to I */
@@ -115,7 +107,7 @@ static void a_cancelled_job_costs_no_turn(void **state) {
 /* The last of a lane leaves by itself: whose turn it is moves on, and nothing of the lane is left behind. */
 static void a_lane_of_cancelled_jobs_is_gone(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     asks(w, "x", 2); /* A, B */
     asks(w, "y", 1); /* C */
     asks(w, "z", 1); /* D */
@@ -129,7 +121,7 @@ static void a_lane_of_cancelled_jobs_is_gone(void **state) {
 
 static void a_new_weight_holds_from_the_next_turn(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     asks(w, "x", 6); /* A to F */
     asks(w, "y", 3); /* G to I */
     tenant(w, "x", (struct core_tenant_config){.weight = 2});
@@ -142,7 +134,7 @@ static void a_new_weight_holds_from_the_next_turn(void **state) {
 
 static void a_job_handed_back_goes_first_and_costs_no_turn(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "x", (struct core_tenant_config){.weight = 2});
     asks(w, "x", 3); /* A to C */
     asks(w, "y", 2); /* D, E */
@@ -158,7 +150,7 @@ static void a_job_handed_back_goes_first_and_costs_no_turn(void **state) {
 
 static void what_comes_back_goes_before_all_tenants_of_its_class(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     asks_at(w, "x", 5); /* A */
     join(w, "a", 1);
     says(w, "A>1");
@@ -178,7 +170,7 @@ static void what_comes_back_goes_before_cheaper_ones(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.shortest_first = true;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     asks_for(w, "x", 50); /* A */
     asks_for(w, "x", 90); /* B */
     join(w, "a", 2);
@@ -192,7 +184,7 @@ static void what_comes_back_goes_before_cheaper_ones(void **state) {
 
 static void what_comes_back_goes_by_how_long_it_has_waited(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     asks(w, "x", 1); /* A */
     pass(w, 10);
     asks(w, "x", 2); /* B, C */
@@ -210,7 +202,7 @@ static void what_comes_back_goes_by_how_long_it_has_waited(void **state) {
 
 static void classes_are_strict_across_tenants(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "heavy", (struct core_tenant_config){.weight = 9});
     asks_at(w, "heavy", 4); /* A */
     asks_at(w, "heavy", 4); /* B */
@@ -227,7 +219,7 @@ static void ageing_goes_by_the_job_whose_turn_it_is(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.age_us = 1000 * 1000;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     asks_at(w, "x", 5); /* A */
     asks_at(w, "y", 5); /* B */
     pass(w, 900);
@@ -244,7 +236,7 @@ static void a_class_is_as_old_as_its_oldest_job(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.age_us = 1000 * 1000;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     tenant(w, "x", (struct core_tenant_config){.weight = 2});
     asks_at(w, "x", 5); /* A */
     asks_at(w, "y", 5); /* B */
@@ -262,7 +254,7 @@ static void who_gives_up_does_not_keep_others_waiting(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.age_us = 1000 * 1000;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     tenant(w, "x", (struct core_tenant_config){.weight = 1});
     for (int i = 0; i < 2; i++) asks_at(w, "busy", 4); /* A, B */
     join(w, "a", 1);
@@ -291,7 +283,7 @@ static void who_could_not_be_served_is_owed_a_turn_only(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.require = SLICE("zone=${x-zone}");
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     struct wish wish = {.service = "a", .method = "GET", .tenant = "y", .headers = "x-zone=1"};
     for (int i = 0; i < 6; i++) assert_int_equal(ask(w, wish), 0); /* A to F */
     struct core_service_config plain = defaults();
@@ -315,7 +307,7 @@ static void nobody_gets_a_better_priority_than_allowed(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.best_priority = 2;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     tenant(w, "batch", (struct core_tenant_config){.weight = 1, .best_priority = 6});
     tenant(w, "odd", (struct core_tenant_config){.weight = 1, .best_priority = 1000});
     asks_at(w, "odd", 0);   /* A: 9 */
@@ -335,7 +327,7 @@ static void the_cheapest_goes_first_and_the_unknown_last(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.shortest_first = true;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     asks_for(w, "x", 30); /* A */
     asks_for(w, "x", 0);  /* B */
     asks_for(w, "x", 10); /* C */
@@ -352,7 +344,7 @@ static void each_tenant_has_its_own_cheapest(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.shortest_first = true;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     asks_for(w, "x", 500); /* A */
     asks_for(w, "x", 400); /* B */
     asks_for(w, "y", 2);   /* C */
@@ -368,7 +360,7 @@ static void a_class_comes_before_the_cost(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.shortest_first = true;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     struct wish wish = {.service = "a", .method = "GET", .cost = 1, .priority = 5};
     ask(w, wish); /* A */
     wish.cost = 100;
@@ -384,7 +376,7 @@ static void what_has_waited_for_age_goes_before_all_cheaper_ones(void **state) {
     struct core_service_config c = defaults();
     c.shortest_first = true;
     c.age_us = 1000 * 1000;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     asks_for(w, "x", 900); /* A */
     asks_for(w, "x", 800); /* B */
     pass(w, 500);
@@ -404,7 +396,7 @@ static void without_age_the_dearest_waits_for_ever(void **state) {
     c.shortest_first = true;
     c.age_us = 0;
     c.queue_time_us = 0;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     asks_for(w, "x", 900); /* A */
     pass(w, 3600 * 1000);
     asks_for(w, "x", 1); /* B */
@@ -417,7 +409,7 @@ static void without_age_the_dearest_waits_for_ever(void **state) {
 static void changing_the_order_loses_nobody(void **state) {
     (void)state;
     struct core_service_config c = defaults();
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     asks_for(w, "x", 30); /* A */
     asks_for(w, "x", 10); /* B */
     c.shortest_first = true;
@@ -445,7 +437,7 @@ static void a_stage_may_cost_something_else(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.shortest_first = true;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     define(w, "b", &c);
     join(w, "a", 3);
     asks_for(w, "x", 10); /* A */
@@ -472,7 +464,7 @@ static unsigned last_retry_after(const struct world *w) {
 
 static void a_rate_lets_a_burst_through_and_then_one_at_a_time(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "x", (struct core_tenant_config){.weight = 1, .rate_per_h = 3600, .burst = 3});
     join(w, "a", 20);
     asks(w, "x", 3);
@@ -501,7 +493,7 @@ static void a_rate_lets_a_burst_through_and_then_one_at_a_time(void **state) {
 
 static void a_burst_of_zero_is_one(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "x", (struct core_tenant_config){.weight = 1, .rate_per_h = 3600});
     join(w, "a", 9);
     asks(w, "x", 1);
@@ -514,7 +506,7 @@ static void a_burst_of_zero_is_one(void **state) {
 
 static void retry_after_is_when_the_next_would_be_taken_in_whole_seconds(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "x", (struct core_tenant_config){.weight = 1, .rate_per_h = 6, .burst = 2}); /* one in 10 min */
     join(w, "a", 20);
     asks(w, "x", 2);
@@ -541,7 +533,7 @@ static void what_is_refused_takes_no_token(void **state) {
     (void)state;
     struct core_service_config c = defaults();
     c.max_queued = 1;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     tenant(w, "x", (struct core_tenant_config){.weight = 1, .rate_per_h = 1, .burst = 2});
     struct wish wish = {.service = "nowhere", .method = "GET", .tenant = "x"};
     assert_int_equal(ask(w, wish), WEIR_ENOSERVICE); /* A */
@@ -558,7 +550,7 @@ static void what_is_refused_takes_no_token(void **state) {
 
 static void hops_take_no_token(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "x", (struct core_tenant_config){.weight = 1, .rate_per_h = 1});
     join(w, "a", 9);
     asks(w, "x", 1);
@@ -572,7 +564,7 @@ static void hops_take_no_token(void **state) {
 
 static void those_without_a_tenant_share_one_rate(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "", (struct core_tenant_config){.weight = 1, .rate_per_h = 3600, .burst = 2});
     join(w, "a", 9);
     asks(w, NULL, 1);
@@ -592,7 +584,7 @@ static bool known(const struct world *w, const char *name) {
 
 static void a_tenant_without_a_rate_is_forgotten_with_its_last_request(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     tenant(w, "kept", (struct core_tenant_config){.weight = 2});
     join(w, "a", 1);
     asks(w, "x", 2);
@@ -698,7 +690,7 @@ static void those_who_share_share_a_rate(void **state) {
 
 static void tenants_are_defined_well_or_not_at_all(void **state) {
     (void)state;
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     char name[257];
     memset(name, 'n', 256);
     name[256] = '\0';
@@ -724,7 +716,7 @@ static void hundreds_of_tenants(void **state) {
     enum { N = 500 };
     static struct world_message messages[2 * N];
     static struct requester requesters[2 * N];
-    struct world *w = world(NULL);
+    struct world *w = world_serving(NULL);
     for (unsigned i = 0; i < 2 * N; i++) {
         char name[4] = {(char)('a' + i % N / 100), (char)('a' + i % N / 10 % 10), (char)('a' + i % 10), 0};
         uint64_t id;
@@ -799,7 +791,7 @@ static void a_full_queue_is_one_for_all_its_pools(void **state) {
     struct core_service_config c = defaults();
     c.require = SLICE("zone=${x-zone}");
     c.max_queued = 3;
-    struct world *w = world(&c);
+    struct world *w = world_serving(&c);
     struct wish flood = {.service = "a", .method = "GET", .tenant = "x", .headers = "x-zone=1"},
                 quiet = flood;
     quiet.tenant = "y";
