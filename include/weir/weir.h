@@ -70,7 +70,12 @@ extern "C" {
     X(EAGAIN, -33, "nothing there yet", 0, 1)                                                                \
     X(EFAILED, -34, "worker could not answer", 502, 0)                                                       \
     X(ERATE, -35, "tenant over its rate", 429, 1)                                                            \
-    X(EPARTS, -36, "too many parts", 502, 0)
+    X(EPARTS, -36, "too many parts", 502, 0)                                                                 \
+    X(ECONFLICT, -37, "conflicts with what is there", 422, 0)                                                \
+    X(EFENCE, -38, "somebody else has it by now", 0, 0)                                                      \
+    X(ENOSPACE, -39, "no room to store it", 507, 1)                                                          \
+    X(EUNAVAILABLE, -40, "the store cannot be written or read at the moment", 503, 1)                        \
+    X(ECORRUPT, -41, "what is stored makes no sense", 500, 0)
 
 enum weir_error {
     WEIR_OK = 0,
@@ -208,6 +213,11 @@ WEIR_API int weir_job_body(weir_job *job, const char **ret_body, size_t *ret_siz
 WEIR_API int weir_job_cancelled(const weir_job *job);
 /* Sleeps up to ms milliseconds; returns 0, or WEIR_ECANCELLED as soon as the job is cancelled. */
 WEIR_API int weir_job_wait(weir_job *job, unsigned ms);
+
+/* Says how far the job is, a short text such as "40 %" (at most 255 bytes without control characters), before
+   the answer begins. Whoever asks for the state of a durable job sees the last one. It costs a message to the
+   hub: a few a second are plenty. 0, WEIR_EINVAL, WEIR_ESTATE (the answer has begun), WEIR_ECANCELLED. */
+WEIR_API int weir_job_progress(weir_job *job, const char *text);
 
 /* -------------------------------------------------------------- answering */
 

@@ -171,6 +171,11 @@ int attach_adopt(struct attach *a, int fd) {
     return err;
 }
 
+int attach_scatter(struct attach *a, const struct gather_stored *stored, struct buffer *body,
+                   uint64_t *ret_request, struct failure *ret_why) {
+    return gather_resume(&a->exchange.gathers, io_now_us(a->config.loop), stored, body, ret_request, ret_why);
+}
+
 static void close_doors(struct attach *a) {
     for (size_t i = 0; i < a->door_count; i++) door_free(a->doors[i]);
     free(a->doors);

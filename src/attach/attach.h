@@ -66,6 +66,10 @@ void *attach_zmq_context(const struct attach *a);
 bool attach_turn(struct attach *a);
 /* Takes over a connected unix socket as if it had been accepted. On failure fd stays the caller's. */
 int attach_adopt(struct attach *a, int fd);
+/* Runs the scattered hop of a durable job: see gather_resume. */
+struct gather_stored;
+int attach_scatter(struct attach *a, const struct gather_stored *stored, struct buffer *body,
+                   uint64_t *ret_request, struct failure *ret_why);
 /* No new connections; links stay for what runs on them. */
 void attach_drain(struct attach *a);
 /* Closes listeners and links. Their memory goes as the loop runs on; then attach_free. */

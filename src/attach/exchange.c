@@ -95,6 +95,12 @@ static void go_on(struct exchange *x, uint64_t now) {
         core_job_fail(x->config->core, now, x->worker, x->job, &why);
         return;
     }
+    struct requester *r = core_job_hand_over(x->config->core, now, x->worker, x->job);
+    if (r) {
+        r->ops->forward(
+            r, &(struct requester_hop){.service = x->answer.service, .message = next, .cost = x->answer.cost});
+        return;
+    }
     size_t bytes = next->arena.used + (body ? body_held(body) : 0);
     struct core_hop hop = {x->answer.service, next, bytes, x->answer.cost};
     if (core_job_forward(x->config->core, now, x->worker, x->job, &hop) != 0) message_unref(next);
@@ -102,6 +108,13 @@ static void go_on(struct exchange *x, uint64_t now) {
 
 bool exchange_bodyless(const struct exchange *x, unsigned status) {
     return status == 204 || status == 304 || slice_eq(x->message->head.method, SLICE("HEAD"));
+}
+
+void exchange_interim(struct exchange *x, uint64_t now, const struct http_head *head) {
+    struct slice progress = head_get(head, HEAD_WEIR_PROGRESS);
+    if (!progress.p || x->state != EXCHANGE_AWAITING) return;
+    struct requester *r = core_job_requester(x->config->core, now, x->worker, x->job);
+    if (r && r->ops->progress) r->ops->progress(r, progress);
 }
 
 int exchange_head(struct exchange *x, uint64_t now, struct http_head *head, bool ended, size_t window,
@@ -156,6 +169,33 @@ static void scatter_data(struct exchange *x, uint64_t now, const char *bytes, si
     fail(x, now, err == WEIR_ETOOBIG ? WEIR_EPARTS : err, "a worker scattered more bytes than max-gather");
 }
 
+/* Of a durable job: the scattered hop is stored first. */
+static int hand_over_scatter(struct exchange *x, uint64_t now, const char *boundary, const char **ret_why) {
+    struct slice bytes = buffer_slice(&x->scattered);
+    size_t count;
+    struct message *next;
+    int err = gather_count(bytes, slice_of(boundary), &count, ret_why);
+    if (err != 0) return err;
+    struct body *body = body_new(bytes.n + 1, 0);
+    if (!body) return WEIR_ENOMEM;
+    err = body_write(body, bytes.p, bytes.n);
+    body_end(body);
+    if (err == 0) err = message_forward(x->message, (struct slice){0}, x->answer_head, body, &next);
+    if (err != 0) {
+        body_unref(body);
+        return err;
+    }
+    struct requester *r = core_job_hand_over(x->config->core, now, x->worker, x->job);
+    if (r)
+        r->ops->forward(r, &(struct requester_hop){.service = x->answer.service,
+                                                   .message = next,
+                                                   .scatter = true,
+                                                   .gather = x->answer.gather});
+    else
+        message_unref(next); /* too late */
+    return 0;
+}
+
 /* The body is whole: the parts are on their own. */
 static void scatter(struct exchange *x, uint64_t now) {
     char boundary[MULTIPART_BOUNDARY];
@@ -163,9 +203,16 @@ static void scatter(struct exchange *x, uint64_t now) {
     struct gather_job job = {x->worker, x->job, x->message, &x->answer, boundary};
     x->state = EXCHANGE_OVER;
     int err = multipart_boundary(head_get(x->answer_head, HEAD_CONTENT_TYPE), boundary, &why);
-    if (err == 0) err = gather_start(&x->config->gathers, now, &job, &x->scattered, &why);
+    if (err == 0 && core_job_durable(x->config->core, x->worker, x->job))
+        err = hand_over_scatter(x, now, boundary, &why);
+    else if (err == 0)
+        err = gather_start(&x->config->gathers, now, &job, &x->scattered, &why);
     if (err == 0 || err == WEIR_ESTATE || err == WEIR_EPARTS) return;
-    fail(x, now, err == WEIR_ENOMEM ? err : WEIR_EBADANSWER, why);
+    struct failure failure = gather_hop_failure(err);
+    if (err == WEIR_ENOMEM || err == WEIR_EHEADTOOBIG)
+        core_job_fail(x->config->core, now, x->worker, x->job, &failure);
+    else
+        fail(x, now, WEIR_EBADANSWER, why);
 }
 
 bool exchange_data(struct exchange *x, uint64_t now, const char *bytes, size_t n) {

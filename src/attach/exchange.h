@@ -58,6 +58,8 @@ void exchange_fini(struct exchange *x);
 
 /* A reply with this status to this job's method has no body, whatever the worker sends (RFC 9110 6.4.1). */
 bool exchange_bodyless(const struct exchange *x, unsigned status);
+/* A 1xx head has come in: what it says of progress is passed on. */
+void exchange_interim(struct exchange *x, uint64_t now, const struct http_head *head);
 /* The final head of an answer (no 1xx) has come in. The head must live until exchange_fini; it is changed
    (what may not pass on is taken out). ended: no body follows. producer: told as the body is consumed. 0;
    WEIR_EBADANSWER with *ret_why, or WEIR_ENOMEM: the adapter breaks off the job and, when the worker's side

@@ -10,7 +10,7 @@
 
 enum { GATHER_MAGIC = 0x67617468, WINDOW_LEAST = 16, FIELDS_KEPT = 8 };
 
-enum part_state { PART_NEW, PART_ASKED, PART_HEARD, PART_OVER };
+enum part_state { PART_NEW, PART_KNOWN, PART_ASKED, PART_HEARD, PART_OVER };
 
 struct part {
     struct requester requester; /* first */
@@ -33,6 +33,7 @@ struct gather {
     struct list all, busy, heard;
     uint64_t request; /* in the core */
     struct message *original;
+    struct requester *durable; /* is told of parts; NULL: it is not durable */
     struct buffer bytes;      /* the scattered body */
     size_t held;              /* bytes of it and of the answers */
     struct slice service, to; /* to: the service that gets what was gathered; empty: the client */
@@ -128,9 +129,24 @@ static void drop_answer(struct part *p) {
     p->text = NULL;
 }
 
+/* A part of a durable job has answered, and need not be run again. */
+static void tell_durable(const struct part *p) {
+    struct requester *r = p->gather->durable;
+    struct buffer fields;
+    buffer_init(&fields);
+    int err = 0;
+    for (size_t i = 0; i < p->field_count && err == 0; i++)
+        err = buffer_printf(&fields, "%.*s: %.*s\r\n", SLICE_ARG(p->fields[i].name), SLICE_ARG(p->fields[i].value));
+    struct requester_part part = {
+        (unsigned)(p - p->gather->parts), p->status, buffer_slice(&fields), buffer_slice(&p->answer)};
+    if (err == 0) r->ops->part(r, &part);
+    buffer_fini(&fields);
+}
+
 /* Its body, if it has one, is let go of in the turn: not from within a call of the body's own. */
 static void part_heard(struct part *p) {
     p->state = PART_HEARD;
+    if (p->gather->durable) tell_durable(p);
     list_push_back(&p->gather->heard, &p->node);
     wake(p->gather);
 }
@@ -222,7 +238,7 @@ static void on_reply(struct requester *r, const struct http_head *head, struct b
     pump(p);
 }
 
-static const struct requester_ops part_ops = {on_taken, on_reply, on_fail};
+static const struct requester_ops part_ops = {.taken = on_taken, .reply = on_reply, .fail = on_fail};
 
 /* ---- submitting parts ---- */
 
@@ -285,6 +301,11 @@ static void submit_more(struct gather *g, uint64_t now) {
     uint64_t window = 2 * core_service_slots(g->owner->core, g->service);
     if (window < WINDOW_LEAST) window = WINDOW_LEAST;
     while (g->asked < g->count && g->asked - g->over < window) {
+        if (g->parts[g->asked].state == PART_KNOWN) {
+            g->asked++;
+            g->over++;
+            continue;
+        }
         if (submit(g, &g->parts[g->asked], now) != 0) return;
         g->asked++;
     }
@@ -338,6 +359,11 @@ static int go_on(struct gather *g, uint64_t now, const struct http_head *head, s
         struct failure why = gather_hop_failure(err);
         body_unref(body);
         return core_gather_fail(core, now, g->request, &why);
+    }
+    struct requester *r = core_gather_hand_over(core, now, g->request);
+    if (r) {
+        r->ops->forward(r, &(struct requester_hop){.service = g->to, .message = next});
+        return 0;
     }
     struct core_hop hop = {g->to, next, next->arena.used + body_held(body), 0};
     err = core_gather_forward(core, now, g->request, &hop);
@@ -428,12 +454,16 @@ static int read_parts(struct slice body, struct slice boundary, struct part *par
     return more < 0 ? WEIR_EBADANSWER : 0;
 }
 
-static struct gather *gather_new(struct gathers *owner, const struct gather_job *job) {
-    struct slice service = job->answer->service, to = job->answer->gather;
+int gather_count(struct slice body, struct slice boundary, size_t *ret_count, const char **ret_why) {
+    return read_parts(body, boundary, NULL, ret_count, ret_why);
+}
+
+static struct gather *gather_new(struct gathers *owner, struct message *original, struct slice service,
+                                 struct slice to) {
     struct gather *g = calloc(1, sizeof(*g) + service.n + to.n);
     if (!g) return NULL;
     *g = (struct gather){
-        .magic = GATHER_MAGIC, .gatherer = {on_gone}, .owner = owner, .original = message_ref(job->message)};
+        .magic = GATHER_MAGIC, .gatherer = {on_gone}, .owner = owner, .original = message_ref(original)};
     char *end = mempcpy(g->names, service.p, service.n);
     if (to.n) memcpy(end, to.p, to.n);
     g->service = (struct slice){g->names, service.n};
@@ -467,7 +497,7 @@ int gather_start(struct gathers *owner, uint64_t now, const struct gather_job *j
     size_t count;
     int err = read_parts(bytes, boundary, NULL, &count, ret_why);
     if (err != 0) return err;
-    struct gather *g = gather_new(owner, job);
+    struct gather *g = gather_new(owner, job->message, job->answer->service, job->answer->gather);
     if (!g) return WEIR_ENOMEM;
     unsigned asked = count < UINT32_MAX ? (unsigned)count : UINT32_MAX;
     err = core_job_scatter(owner->core, now, job->worker, job->job, asked, &g->gatherer, &g->request);
@@ -479,6 +509,72 @@ int gather_start(struct gathers *owner, uint64_t now, const struct gather_job *j
     g->held = bytes.n;
     buffer_init(body);
     make_parts(g, count, boundary);
+    wake(g);
+    return 0;
+}
+
+/* ---- a durable job's ---- */
+
+/* Lines of fields into the part's own. False: out of memory, or too many bytes. */
+static bool know_fields(struct part *p, struct slice lines) {
+    if (!hold(p, lines.n) || !(p->text = malloc(lines.n + 1))) return false;
+    memcpy(p->text, lines.p ? lines.p : "", lines.n);
+    struct slice rest = {p->text, lines.n};
+    while (rest.n > 0 && p->field_count < FIELDS_KEPT) {
+        struct slice line = slice_next(&rest, '\n'), value = line;
+        if (line.n > 0 && line.p[line.n - 1] == '\r') value.n--;
+        struct slice name = slice_next(&value, ':');
+        if (name.n > 0) p->fields[p->field_count++] = (struct multipart_field){name, slice_trim(value)};
+    }
+    return true;
+}
+
+static bool know(struct gather *g, const struct gather_known *k) {
+    struct part *p = k->index < g->count ? &g->parts[k->index] : NULL;
+    if (!p || p->state != PART_NEW) return true; /* it is not of these parts */
+    if (!know_fields(p, k->fields) || !hold(p, k->body.n)) return false;
+    if (k->body.n && buffer_append_slice(&p->answer, k->body) != 0) return false;
+    p->status = k->status;
+    p->state = PART_KNOWN;
+    return true;
+}
+
+static int resume(struct gather *g, uint64_t now, const struct gather_stored *stored, size_t count,
+                  struct failure *ret_why) {
+    for (size_t i = 0; i < stored->known_count; i++)
+        if (!know(g, &stored->known[i])) return ret_why->error = g->too_big ? WEIR_ETOOBIG : WEIR_ENOMEM;
+    unsigned asked = count < UINT32_MAX ? (unsigned)count : UINT32_MAX;
+    return core_scatter(g->owner->core, now, &stored->request, asked, &g->gatherer, &g->request, ret_why);
+}
+
+int gather_resume(struct gathers *owner, uint64_t now, const struct gather_stored *stored, struct buffer *body,
+                  uint64_t *ret_request, struct failure *ret_why) {
+    struct message *m = stored->request.message;
+    struct slice bytes = buffer_slice(body);
+    char boundary[MULTIPART_BOUNDARY];
+    size_t count = 0;
+    *ret_why = (struct failure){.error = WEIR_EBADANSWER};
+    int err = multipart_boundary(head_get(&m->head, HEAD_CONTENT_TYPE), boundary, &ret_why->detail);
+    if (err == 0) err = read_parts(bytes, slice_of(boundary), NULL, &count, &ret_why->detail);
+    if (err != 0) return WEIR_EBADANSWER;
+    if (!gathers_hold(owner, 0, bytes.n)) return ret_why->error = WEIR_ETOOBIG;
+    struct gather *g = gather_new(owner, m, stored->service, stored->gather);
+    if (!g) {
+        gathers_release(owner, bytes.n);
+        return ret_why->error = WEIR_ENOMEM;
+    }
+    g->durable = stored->request.requester;
+    g->bytes = *body;
+    g->held = bytes.n;
+    make_parts(g, count, slice_of(boundary));
+    err = g->starved ? (ret_why->error = WEIR_ENOMEM) : resume(g, now, stored, count, ret_why);
+    if (err != 0) {
+        buffer_init(&g->bytes); /* still the caller's */
+        gather_free(g);
+        return err;
+    }
+    buffer_init(body);
+    *ret_request = g->request;
     wake(g);
     return 0;
 }

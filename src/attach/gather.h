@@ -36,6 +36,9 @@ void gathers_release(struct gathers *g, size_t n);
 /* Why there is no message for the next hop; err is message_forward's. */
 struct failure gather_hop_failure(int err);
 
+/* How many parts such a body has; or WEIR_EBADANSWER with *ret_why. */
+int gather_count(struct slice body, struct slice boundary, size_t *ret_count, const char **ret_why);
+
 /* The worker's answer to this job scatters the message's request: body (which is taken over, and counted as
    held) with this boundary. 0; WEIR_EBADANSWER with *ret_why, WEIR_ENOMEM: the caller fails the job;
    WEIR_ESTATE, WEIR_EPARTS: the core knows. */
@@ -47,5 +50,22 @@ struct gather_job {
 };
 int gather_start(struct gathers *g, uint64_t now, const struct gather_job *job, struct buffer *body,
                  const char **ret_why);
+
+/* A part that has answered before. */
+struct gather_known {
+    unsigned index, status;
+    struct slice fields, body; /* fields: lines, each ended by CRLF */
+};
+/* A scattered hop of a durable job, stored and read again: request is as for core_scatter, with its message, and
+   its requester is told of each part that answers; body is taken over. 0; or with nothing taken, and *ret_why
+   filled: what core_scatter says, WEIR_EBADANSWER, WEIR_ETOOBIG (max-gather), WEIR_ENOMEM. */
+struct gather_stored {
+    struct core_request request;
+    struct slice service, gather;
+    const struct gather_known *known;
+    size_t known_count;
+};
+int gather_resume(struct gathers *g, uint64_t now, const struct gather_stored *stored, struct buffer *body,
+                  uint64_t *ret_request, struct failure *ret_why);
 
 #endif

@@ -303,7 +303,12 @@ static ptrdiff_t read_head(struct h1 *h, struct slice data, const char **ret_why
         *ret_why = "it switches protocols unasked";
         return WEIR_EBADANSWER;
     }
-    if (head.status < 200) return size; /* interim: 100 is made by the hub itself, others are dropped */
+    if (head.status < 200) { /* interim: 100 is made by the hub itself, others are dropped */
+        exchange_interim(&r->exchange, link_now(h->link), &head);
+        arena_fini(&r->arena);
+        arena_init(&r->arena, c->max_head * 2, r->room, sizeof(r->room));
+        return size;
+    }
     r->head = head;
     r->head_done = true;
     http1_body_init(&r->body, &r->head, r->exchange.message->head.method);

@@ -67,6 +67,9 @@ static void run_free(struct run *r) {
 }
 
 static void reset_head(struct run *r) {
+    size_t limit = r->arena.limit;
+    arena_fini(&r->arena);
+    arena_init(&r->arena, limit, r->room, sizeof(r->room));
     r->head = (struct http_head){0};
 }
 
@@ -245,6 +248,7 @@ static void break_off(struct run *r, const char *why) {
 
 static void on_head_complete(struct run *r, bool ended) {
     if (r->head.status < 200) { /* interim: 100 is made by the hub itself, others are dropped */
+        exchange_interim(&r->exchange, link_now(r->h2->link), &r->head);
         reset_head(r);
         return;
     }

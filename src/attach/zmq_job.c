@@ -273,9 +273,16 @@ static int answer_head(struct zjob *j, struct slice text, struct slice body, con
     const struct attach_config *c = &j->peer->zworkers->attach->config;
     int err = parse_head(j, text, ret_why);
     if (err != 0) return err;
-    if (j->head.status < 200) {
+    if (j->head.status < 200 && body.p) {
         *ret_why = "an interim status";
         return WEIR_EBADANSWER;
+    }
+    if (j->head.status < 200) { /* more heads follow */
+        exchange_interim(&j->exchange, zpeer_now(j->peer), &j->head);
+        arena_fini(&j->arena);
+        arena_init(&j->arena, c->max_head * 2, j->room, sizeof(j->room));
+        j->head = (struct http_head){0};
+        return 0;
     }
     j->head_done = true;
     unsigned status = j->head.status;
@@ -321,6 +328,7 @@ static const char *heard_head(struct zjob *j, const struct w1 *m) {
     size_t window = j->peer->zworkers->attach->config.body_window;
     if (j->head_done) return spoil(j, "a second answer", false);
     if (answer_head(j, m->head, (struct slice){0}, &why) != 0) return spoil(j, why, false);
+    if (!j->head_done) return NULL;
     if (window > W1_BODY_MAX && j->exchange.body) give_credit(j, window - W1_BODY_MAX);
     return NULL;
 }

@@ -35,7 +35,7 @@ struct slice slice_trim(struct slice s);
 struct slice slice_next(struct slice *rest, char sep);
 /* Decimal digits only, at least one, up to UINT64_MAX: true and *ret_value, else false. */
 bool slice_u64(struct slice s, uint64_t *ret_value);
-/* A duration as people write it, "250ms", "30s", "5m", "2h" or plain seconds "30": true and
+/* A duration as people write it, "250ms", "30s", "5m", "2h", "7d" or plain seconds "30": true and
    milliseconds in *ret_ms; false for anything else or what does not fit. */
 bool slice_duration_ms(struct slice s, uint64_t *ret_ms);
 /* A size, "64", "64K", "64KiB", "1M", "1MiB", "1G", "1GiB" (powers of 1024): bytes. */

@@ -91,10 +91,13 @@ int cmd_bench(struct cli *cli);
 int cmd_demo(struct cli *cli);
 int cmd_demo_worker(struct cli *cli);
 int cmd_work(struct cli *cli);
+int cmd_jobs(struct cli *cli);
+int cmd_pub(struct cli *cli);
+int cmd_sub(struct cli *cli);
 int cmd_help(struct cli *cli);
 int cmd_version(struct cli *cli);
 extern const struct cli_option bench_options[], demo_options[], demo_worker_options[], status_options[],
-    work_options[], help_options[];
+    jobs_options[], pub_options[], sub_options[], work_options[], help_options[];
 
 /* help.c */
 void help_overview(FILE *to);

@@ -2,6 +2,7 @@
 /* `weir status`: a hub's /status as tables. */
 #include "cli/cli.h"
 #include "cli/fetch.h"
+#include "cli/table.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -30,97 +31,14 @@ static bool take(void *ctx, struct cli *cli, int option, const char *value) {
     return true;
 }
 
-/* ---- tables ---- */
-
-struct column {
-    const char *title, *field;
-    char kind; /* s: text, n: number, m: milliseconds, t: seconds, f: real, b: yes or blank, l: list of texts
-                */
-};
-
-static void cell_text(const struct column *c, const json_t *row, char *to, size_t size) {
-    const json_t *v = json_object_get(row, c->field);
-    size_t at = 0;
-    *to = '\0';
-    switch (c->kind) {
-    case 'n':
-        cli_number((uint64_t)json_integer_value(v), to, size);
-        break;
-    case 'm':
-        if (json_number_value(v) > 0)
-            cli_time((uint64_t)(json_number_value(v) * 1e6), to, size);
-        else
-            snprintf(to, size, "0");
-        break;
-    case 't':
-        snprintf(to, size, "%.0f s", json_number_value(v));
-        break;
-    case 'f':
-        snprintf(to, size, "%.1f", json_number_value(v));
-        break;
-    case 'b':
-        snprintf(to, size, "%s", json_is_true(v) ? "yes" : "");
-        break;
-    case 'l':
-        for (size_t i = 0; i < json_array_size(v) && at + 1 < size; i++)
-            at += (size_t)snprintf(to + at, size - at, "%s%s", i ? "," : "",
-                                   json_string_value(json_array_get(v, i)));
-        break;
-    default:
-        snprintf(to, size, "%s", json_is_string(v) ? json_string_value(v) : "");
-    }
-}
-
-static bool left(const struct column *c) {
-    return strchr("slb", c->kind) != NULL;
-}
-
-static void print_cell(const struct column *c, const char *text, int width, bool last) {
-    if (left(c) && last)
-        printf("%s", text);
-    else if (left(c))
-        printf("%-*s  ", width, text);
-    else
-        printf("%*s%s", width, text, last ? "" : "  ");
-}
-
-/* Prints rows under a title; nothing when there are none. */
-static void print_table(const char *title, const struct column *columns, size_t n, const json_t *rows) {
-    enum { COLUMNS = 16 };
-    char text[256];
-    int widths[COLUMNS] = {0};
-    bool bold = cli_colours(STDOUT_FILENO);
-    size_t count = json_array_size(rows);
-    if (count == 0) return;
-    for (size_t c = 0; c < n; c++) {
-        widths[c] = (int)strlen(columns[c].title);
-        for (size_t i = 0; i < count; i++) {
-            cell_text(&columns[c], json_array_get(rows, i), text, sizeof text);
-            if ((int)strlen(text) > widths[c]) widths[c] = (int)strlen(text);
-        }
-    }
-    printf("\n%s\n%s", title, bold ? "\x1b[1m" : "");
-    for (size_t c = 0; c < n; c++) print_cell(&columns[c], columns[c].title, widths[c], c + 1 == n);
-    puts(bold ? "\x1b[0m" : "");
-    for (size_t i = 0; i < count; i++) {
-        for (size_t c = 0; c < n; c++) {
-            cell_text(&columns[c], json_array_get(rows, i), text, sizeof text);
-            print_cell(&columns[c], text, widths[c], c + 1 == n);
-        }
-        putchar('\n');
-    }
-}
-
-#define TABLE(title, columns, rows) print_table(title, columns, sizeof columns / sizeof columns[0], rows)
-
 /* A row for each keyed service, and one for each worker that owns slices of one. */
 static void print_rings(const json_t *root) {
-    static const struct column columns[] = {
+    static const struct cli_column columns[] = {
         {"keyed service", "name", 's'},    {"epoch", "epoch", 'n'}, {"phase", "phase", 's'},
         {"members", "members", 'n'},       {"held", "held", 'n'},   {"moved", "moved", 'n'},
         {"moved ever", "moved_ever", 'n'}, {"keys", "keys", 'n'},
     };
-    static const struct column owners[] = {{"keyed service", "service", 's'},
+    static const struct cli_column owners[] = {{"keyed service", "service", 's'},
                                            {"owner", "worker", 's'},
                                            {"slices", "slices", 'n'},
                                            {"of", "of", 'n'}};
@@ -144,38 +62,38 @@ static void print_rings(const json_t *root) {
             json_array_append_new(shares, row);
         }
     }
-    if (json_array_size(rings) > 0) TABLE("Rings", columns, rings);
-    if (json_array_size(shares) > 0) TABLE("Owners of keys", owners, shares);
+    if (json_array_size(rings) > 0) CLI_TABLE("Rings", columns, rings);
+    if (json_array_size(shares) > 0) CLI_TABLE("Owners of keys", owners, shares);
     json_decref(rings);
     json_decref(shares);
 }
 
 static void print_tables(const json_t *root) {
-    static const struct column services[] = {
+    static const struct cli_column services[] = {
         {"service", "name", 's'},          {"queued", "queued", 'n'},       {"bytes", "queued_bytes", 'n'},
         {"running", "running", 'n'},       {"workers", "workers", 'n'},     {"slots", "slots", 'n'},
         {"oldest", "oldest_wait_ms", 'm'}, {"submitted", "submitted", 'n'}, {"done", "done", 'n'},
         {"per s", "rate_per_s", 'f'},
     };
-    static const struct column tenants[] = {
+    static const struct cli_column tenants[] = {
         {"tenant", "name", 's'},           {"requests", "requests", 'n'},
         {"submitted", "submitted", 'n'},   {"dispatched", "dispatched", 'n'},
         {"refused", "rejected_rate", 'n'}, {"weight", "weight", 'n'},
         {"rate/s", "rate_per_s", 'f'},     {"best priority", "best_priority", 'n'},
     };
-    static const struct column workers[] = {
+    static const struct cli_column workers[] = {
         {"worker", "id", 's'},         {"services", "services", 'l'},     {"running", "running", 'n'},
         {"slots", "slots", 'n'},       {"dispatched", "dispatched", 'n'}, {"since", "attached_s", 't'},
         {"draining", "draining", 'b'}, {"transport", "transport", 's'},   {"address", "address", 's'},
         {"labels", "labels", 's'},
     };
-    static const struct column jobs[] = {
+    static const struct cli_column jobs[] = {
         {"job", "job", 's'},           {"service", "service", 's'}, {"state", "state", 's'},
         {"worker", "worker", 's'},     {"hop", "hop", 'n'},         {"attempt", "attempt", 'n'},
         {"priority", "priority", 'n'}, {"age", "age_ms", 'm'},
     };
     const char *version = json_string_value(json_object_get(root, "version"));
-    static const struct column head[] = {
+    static const struct cli_column head[] = {
         {"", "requests", 'n'}, {"", "queued", 'n'}, {"", "running", 'n'},
         {"", "workers", 'n'},  {"", "slots", 'n'},
     };
@@ -184,16 +102,16 @@ static void print_tables(const json_t *root) {
            json_is_true(json_object_get(root, "draining")) ? ", draining" : "");
     for (size_t i = 0; i < sizeof head / sizeof head[0]; i++) {
         char text[32];
-        cell_text(&head[i], root, text, sizeof text);
+        cli_cell_text(&head[i], root, text, sizeof text);
         printf("%s %s %s", i ? "," : "", text, head[i].field);
     }
     putchar('\n');
-    TABLE("Services", services, json_object_get(root, "services"));
+    CLI_TABLE("Services", services, json_object_get(root, "services"));
     const json_t *all = json_object_get(root, "tenants");
-    if (json_array_size(all) > 1) TABLE("Tenants", tenants, all); /* besides those that named none */
+    if (json_array_size(all) > 1) CLI_TABLE("Tenants", tenants, all); /* besides those that named none */
     print_rings(root);
-    TABLE("Workers", workers, json_object_get(root, "workers_list"));
-    TABLE("Jobs", jobs, json_object_get(root, "jobs"));
+    CLI_TABLE("Workers", workers, json_object_get(root, "workers_list"));
+    CLI_TABLE("Jobs", jobs, json_object_get(root, "jobs"));
 }
 
 static int show(struct cli *cli, const struct status *s, const char *admin) {

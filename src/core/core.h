@@ -135,6 +135,11 @@ struct core_request {
     uint64_t cost;     /* how long it will take, in any unit that the service's requests share; 0: unknown */
     unsigned priority; /* 0 (first) .. 9; the tenant or the service may allow less */
     bool idempotent;   /* by method or Idempotency-Key: may be retried */
+    /* Of a durable job: it waits in the queue as long as it takes, whatever the load; the core neither runs it
+       again nor on at another service (core_job_hand_over), for the requester does, and does not count it
+       against its tenant's rate (core_accept has). hop, attempt: what it has behind it. */
+    bool durable;
+    unsigned hop, attempt;
 };
 
 /* Queues it (and hands it out at once if a slot is free: then no bound of the queue counts). 0 and
@@ -142,6 +147,14 @@ struct core_request {
    WEIR_EDEADLINE, WEIR_ERATE, WEIR_EINVAL, WEIR_ENOMEM. */
 int core_submit(struct core *core, uint64_t now, const struct core_request *request, uint64_t *ret_request,
                 struct failure *ret_why);
+
+/* May a request of this tenant for this service come in, to be submitted later? Counts against the tenant's
+   rate, and makes *priority what both allow. 0; WEIR_ENOSERVICE, WEIR_EDRAINING or WEIR_ERATE, with *ret_why
+   filled. */
+int core_accept(struct core *core, uint64_t now, struct slice tenant, struct slice service, unsigned *priority,
+                struct failure *ret_why);
+/* There are jobs for it, so it exists, as if a worker had offered it. As core_service_define. */
+int core_service_expect(struct core *core, struct slice name);
 
 enum core_cause {
     CORE_CLIENT_GONE,
@@ -155,6 +168,8 @@ const char *core_cause_text(enum core_cause cause);
 /* The requester takes it back: no reply or fail will be called, not even one that core_next_action has yet to
    give out. Wherever it is, it is cancelled. */
 void core_cancel(struct core *core, uint64_t now, uint64_t request, enum core_cause cause);
+/* It has not had its terminal event. */
+bool core_request_alive(const struct core *core, uint64_t request);
 
 /* ---- workers ---- */
 
@@ -185,6 +200,8 @@ void core_worker_gone(struct core *core, uint64_t now, uint64_t worker);
 
 /* The handler has started (transports that can tell). */
 void core_job_started(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+/* Who asked, to be told how far it is; NULL: it is not running, or this is late. */
+struct requester *core_job_requester(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
 /* The first byte of the reply is about to be passed on: no retry and no deadline from here. Returns who
    asked (pass the reply on to it), or NULL when the answer is late: drop it. */
 struct requester *core_job_answer(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
@@ -203,6 +220,12 @@ struct core_hop {
 };
 int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t job,
                      const struct core_hop *hop);
+/* Of a durable job, before core_job_forward: the requester is to run it on, to whom the hop must be told
+   (requester_ops.forward). Terminal for the request. NULL: it is none, or this is late. The slot stays busy until
+   core_slot_free. */
+struct requester *core_job_hand_over(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
+/* Is it a durable job's, running at that worker? */
+bool core_job_durable(const struct core *core, uint64_t worker, uint64_t job);
 /* Given back unstarted: always safe to run elsewhere; goes to the head of its queue, its waiting time going
    on. Frees the slot. Does not use up an attempt. The worker gets no job for the next 100 ms, unless
    core_worker_slots is called or another of its jobs ends before: a closed gate must not make jobs bounce. */
@@ -226,6 +249,10 @@ void core_slot_free(struct core *core, uint64_t now, uint64_t worker, uint64_t j
    WEIR_ESTATE: late, no effect. The slot stays busy until core_slot_free. */
 int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t job, unsigned count,
                      struct gatherer *gatherer, uint64_t *ret_request);
+/* The same for a durable job whose scattered hop has been stored: the request (its message: of that hop) begins
+   as one that gathers. 0; WEIR_EDRAINING, WEIR_EDEADLINE, WEIR_EPARTS, WEIR_ENOMEM with nothing kept. */
+int core_scatter(struct core *core, uint64_t now, const struct core_request *request, unsigned count,
+                 struct gatherer *gatherer, uint64_t *ret_request, struct failure *ret_why);
 /* A part of that request, as core_submit. Tenant, deadline, priority and idempotence are the request's. Also
    while the hub drains. WEIR_ESTATE: the request does not gather (any more); WEIR_EPARTS: it has had its
    count of parts. */
@@ -242,6 +269,8 @@ int core_part_submit(struct core *core, uint64_t now, uint64_t request, const st
  * cancelled. WEIR_ESTATE: late, no effect; as with the two below, also when the deadline passes in this very
  * call. Then, and only then, the gatherer is told by an action, and must be there until it is. */
 int core_gather_forward(struct core *core, uint64_t now, uint64_t request, const struct core_hop *hop);
+/* As core_job_hand_over, before core_gather_forward. */
+struct requester *core_gather_hand_over(struct core *core, uint64_t now, uint64_t request);
 /* What was gathered is the reply: who asked (pass it on whole), or NULL: too late. Terminal for the request.
  */
 struct requester *core_gather_reply(struct core *core, uint64_t now, uint64_t request);

@@ -47,6 +47,44 @@ int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t 
     return 0;
 }
 
+static int begin_scattered(struct core *core, const struct core_request *request, unsigned count, struct tenant *t,
+                           struct request **ret, struct failure *ret_why) {
+    struct service *s = core_service_find(core, request->service);
+    *ret_why = (struct failure){.service = s ? s->name : request->service};
+    if (core->draining) return ret_why->error = WEIR_EDRAINING;
+    if (!s) return ret_why->error = WEIR_ENOSERVICE;
+    if (request->deadline && request->deadline <= core->now) return ret_why->error = WEIR_EDEADLINE;
+    if (count > core->config.max_parts) {
+        core->stats.rejected_parts++;
+        return ret_why->error = WEIR_EPARTS;
+    }
+    struct request *r = core_request_new(core, request, request->priority, t);
+    if (!r) return ret_why->error = WEIR_ENOMEM;
+    r->scattered = r->parts_left = count;
+    r->gathers_from = s;
+    *ret = r;
+    return 0;
+}
+
+int core_scatter(struct core *core, uint64_t now, const struct core_request *request, unsigned count,
+                 struct gatherer *gatherer, uint64_t *ret_request, struct failure *ret_why) {
+    core_enter(core, now);
+    struct tenant *t = core_tenant_enter(core, request->tenant);
+    struct request *r = NULL;
+    int err = begin_scattered(core, request, count, t, &r, ret_why);
+    if (err != 0) {
+        core_tenant_leave(core, t);
+        return err;
+    }
+    r->gatherer = gatherer;
+    t->submitted++;
+    core->stats.submitted++;
+    core->stats.scattered++;
+    core_request_arm(core, r);
+    *ret_request = r->id;
+    return 0;
+}
+
 static int part_new(struct core *core, struct request *parent, const struct core_part *from,
                     struct request **ret, struct failure *ret_why) {
     struct core_request part = {.requester = from->requester,
@@ -129,6 +167,17 @@ int core_gather_forward(struct core *core, uint64_t now, uint64_t request, const
     else
         core_job_go_nowhere(core, r, &why);
     return err;
+}
+
+struct requester *core_gather_hand_over(struct core *core, uint64_t now, uint64_t request) {
+    core_enter(core, now);
+    struct request *r = core_request_at(core, request);
+    if (!r || !r->gathers_from || !r->durable) return NULL;
+    struct requester *requester = r->requester;
+    stop_gathering(core, r);
+    core->stats.forwarded++;
+    core_request_end(core, r);
+    return requester;
 }
 
 struct requester *core_gather_reply(struct core *core, uint64_t now, uint64_t request) {

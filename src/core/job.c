@@ -20,6 +20,7 @@ struct job *core_job_new(struct core *core, struct request *r, struct place plac
                         .request_id = r->id,
                         .queued_at = core->now,
                         .hop = r->hop,
+                        .attempt = r->attempt,
                         .priority = (uint8_t)core_service_priority(place.pool->service, r->priority)};
     list_init(&job->link);
     list_init(&job->action.link);
@@ -91,6 +92,7 @@ static void put_back(struct core *core, struct job *job, bool renew) {
 static const char *no_retry(const struct core *core, const struct job *job) {
     const struct request *r = job->request;
     const struct core_service_config *config = &job->service->config;
+    if (r->durable) return "its worker went away";
     if (!r->idempotent && !config->retry_always)
         return "its worker went away, and it is not safe to run it again";
     if (job->attempt >= config->attempts) return "its worker went away, as often as it may be tried";
@@ -160,6 +162,12 @@ void core_job_started(struct core *core, uint64_t now, uint64_t worker, uint64_t
     (void)core_job_of(core, worker, id); /* a lost job may have started whether or not its worker said so */
 }
 
+struct requester *core_job_requester(struct core *core, uint64_t now, uint64_t worker, uint64_t id) {
+    core_enter(core, now);
+    struct job *job = core_job_in(core, worker, id, CORE_RUNNING);
+    return job ? job->request->requester : NULL;
+}
+
 struct requester *core_job_answer(struct core *core, uint64_t now, uint64_t worker, uint64_t id) {
     core_enter(core, now);
     struct job *job = core_job_in(core, worker, id, CORE_RUNNING);
@@ -180,6 +188,25 @@ void core_job_done(struct core *core, uint64_t now, uint64_t worker, uint64_t id
     core->stats.done++;
     r->job = NULL;
     core_request_end(core, r);
+}
+
+bool core_job_durable(const struct core *core, uint64_t worker, uint64_t id) {
+    const struct job *job = slab_get(&core->jobs, id);
+    return job && job->worker && job->worker->id == worker && job->request && job->request->durable;
+}
+
+struct requester *core_job_hand_over(struct core *core, uint64_t now, uint64_t worker, uint64_t id) {
+    core_enter(core, now);
+    struct job *job = core_job_of(core, worker, id);
+    struct request *r = job ? job->request : NULL;
+    if (!r || !r->durable || job->state != CORE_RUNNING) return NULL;
+    struct requester *requester = r->requester;
+    core_job_finished(core, job);
+    core_job_leave(core, job);
+    r->job = NULL;
+    core->stats.forwarded++;
+    core_request_end(core, r);
+    return requester;
 }
 
 void core_job_finished(struct core *core, struct job *job) {

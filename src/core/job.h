@@ -43,9 +43,9 @@ struct request {
     struct list parts, sibling;   /* of one that gathers: its parts that are alive; in parent.parts */
     unsigned parts_left;          /* of one that gathers: how many may yet be submitted */
     unsigned scattered;           /* of one that is no part: all the parts that came of it */
-    unsigned hop;
+    unsigned hop, attempt;        /* attempt: how often it was tried before it was submitted */
     uint8_t priority;
-    bool idempotent;
+    bool idempotent, durable;
     bool given; /* a worker has been given the present message */
 };
 

@@ -21,7 +21,7 @@ static int refuse(struct core *core, const struct core_request *request, const s
         core->stats.rejected_deadline++;
         return ret_why->error = WEIR_EDEADLINE;
     }
-    uint64_t wait = core_tenant_wait(t, core->now);
+    uint64_t wait = request->durable ? 0 : core_tenant_wait(t, core->now);
     if (wait > 0) {
         core->stats.rejected_rate++;
         t->rejected_rate++;
@@ -50,7 +50,10 @@ struct request *core_request_new(struct core *core, const struct core_request *f
                           .cost = from->cost,
                           .bytes = from->bytes,
                           .priority = (uint8_t)priority,
-                          .idempotent = from->idempotent};
+                          .hop = from->hop,
+                          .attempt = from->attempt,
+                          .idempotent = from->idempotent,
+                          .durable = from->durable};
     wheel_timer_init(&r->timer);
     list_init(&r->action.link);
     list_init(&r->parts);
@@ -76,7 +79,7 @@ static int submit(struct core *core, const struct core_request *request, struct 
         return ret_why->error = WEIR_ENOMEM;
     }
     r->job = job;
-    core_tenant_take(t, core->now);
+    if (!request->durable) core_tenant_take(t, core->now);
     t->submitted++;
     core->stats.submitted++;
     s->submitted++;
@@ -92,6 +95,21 @@ int core_submit(struct core *core, uint64_t now, const struct core_request *requ
     struct tenant *t = core_tenant_enter(core, request->tenant);
     int err = submit(core, request, t, ret_request, ret_why);
     if (err != 0) core_tenant_leave(core, t);
+    return err;
+}
+
+int core_accept(struct core *core, uint64_t now, struct slice tenant, struct slice service, unsigned *priority,
+                struct failure *ret_why) {
+    core_enter(core, now);
+    struct tenant *t = core_tenant_enter(core, tenant);
+    struct service *s = core_service_find(core, service);
+    struct core_request request = {.service = service, .priority = *priority};
+    int err = refuse(core, &request, s, t, ret_why);
+    if (err == 0) {
+        core_tenant_take(t, core->now);
+        *priority = core_service_priority(s, priority_of(&request, t));
+    }
+    core_tenant_leave(core, t);
     return err;
 }
 
@@ -182,6 +200,10 @@ void core_cancel(struct core *core, uint64_t now, uint64_t request, enum core_ca
     core_request_withdraw(core, r);
 }
 
+bool core_request_alive(const struct core *core, uint64_t request) {
+    return slab_get(&core->requests, request) != NULL;
+}
+
 /* ---- time ---- */
 
 /* The next time at which something is to happen to the request. */
@@ -192,7 +214,7 @@ static uint64_t due(const struct request *r) {
     const struct core_service_config *c = &job->service->config;
     uint64_t queue_time = core_time_add(job->queued_at, c->queue_time_us);
     uint64_t shed = core_limits_shed_at(job), settle = core_pool_settle_at(job);
-    if (c->queue_time_us && queue_time < due) due = queue_time;
+    if (c->queue_time_us && !r->durable && queue_time < due) due = queue_time;
     if (shed < due) due = shed;
     if (settle < due) due = settle;
     return due;
@@ -264,7 +286,7 @@ void core_request_timer(struct core *core, struct request *r) {
     uint64_t now = core->now / 1000 * 1000; /* when it rings must not show in what happens */
     if (r->deadline && !r->parent && r->deadline <= now) {
         miss_deadline(core, r);
-    } else if (queued && c->queue_time_us && core_time_add(queued->queued_at, c->queue_time_us) <= now) {
+    } else if (queued && c->queue_time_us && !r->durable && core_time_add(queued->queued_at, c->queue_time_us) <= now) {
         core->stats.rejected_queue_time++;
         refuse_queued(core, r, WEIR_EQUEUETIME, 0, NULL);
     } else if (queued && core_limits_shed_at(queued) <= now) {

@@ -11,6 +11,7 @@
 
 struct http_head;
 struct body;
+struct message;
 struct requester;
 
 struct failure {
@@ -21,6 +22,21 @@ struct failure {
     const char *detail; /* may be NULL */
 };
 
+/* Where a request goes on. */
+struct requester_hop {
+    struct slice service;
+    struct message *message; /* a reference is handed over */
+    uint64_t cost;           /* 0: as before */
+    bool scatter;            /* the message is multipart, and each part is for service; what is gathered goes to
+                                gather, or is the reply when that is empty */
+    struct slice gather;
+};
+
+struct requester_part {
+    unsigned index, status;
+    struct slice fields, body; /* fields: lines, each ended by CRLF */
+};
+
 struct requester_ops {
     /* A worker has taken the request; may be called again after a retry. (Time for 100 Continue.) */
     void (*taken)(struct requester *r);
@@ -28,6 +44,13 @@ struct requester_ops {
        to read it. A body that is aborted later means that the reply is cut. */
     void (*reply)(struct requester *r, const struct http_head *head, struct body *body);
     void (*fail)(struct requester *r, const struct failure *why);
+    /* Only of durable jobs (core_job_hand_over), instead of reply or fail: it goes on like this. */
+    void (*forward)(struct requester *r, const struct requester_hop *hop);
+    /* Only of durable jobs, before reply, fail or forward: one of its parts has answered. */
+    void (*part)(struct requester *r, const struct requester_part *part);
+    /* What its worker says of how far it is (Weir-Progress); any number of times before the reply. NULL: not
+       of interest. */
+    void (*progress)(struct requester *r, struct slice text);
 };
 
 struct requester {

@@ -91,6 +91,12 @@ int core_service_get(struct core *core, struct slice name, const struct core_ser
     return 0;
 }
 
+int core_service_expect(struct core *core, struct slice name) {
+    MAGIC_CHECK(core, CORE_MAGIC);
+    struct service *s;
+    return core_service_get(core, name, &core->config.service, &s);
+}
+
 int core_service_define(struct core *core, struct slice name, const struct core_service_config *config) {
     MAGIC_CHECK(core, CORE_MAGIC);
     struct service *s;

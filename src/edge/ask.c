@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A request comes in: it is checked, prepared for workers, and submitted to the core; its body follows. */
-#include "edge/conn.h"
+#include "edge/api.h"
 #include "weir/weir.h"
+#include "wire/target.h"
 #include <stdlib.h>
+
+static void leave_call(struct ask *a) {
+    struct api_call *call = a->call;
+    a->call = NULL;
+    if (call) call->left(call);
+}
 
 void ask_free(struct ask *a) {
     struct edge *e = a->conn->edge;
+    leave_call(a);
     if (a->request) core_cancel(e->config.core, io_now_us(e->config.loop), a->request, CORE_CLIENT_GONE);
     if (a->message && a->message->body) {
         body_producer(a->message->body, (struct body_side){0});
@@ -23,6 +31,7 @@ void ask_free(struct ask *a) {
 void ask_left(struct ask *a) {
     struct edge *e = a->conn->edge;
     a->was_left = true;
+    leave_call(a);
     if (a->request) core_cancel(e->config.core, io_now_us(e->config.loop), a->request, CORE_CLIENT_GONE);
     a->request = 0;
     if (!a->status) a->status = 499; /* as nginx logs it: the client closed the request */
@@ -49,10 +58,10 @@ static void on_worker_took_bytes(void *ctx, size_t n) {
 
 #define MOST_TIMEOUT_MS (100ull * 24 * 3600 * 1000)
 
-/* On whose behalf it comes: by its token, which is the hub's and goes no further, or as a header says. */
-static int admit(struct ask *a, struct core_request *r, const char **ret_why) {
+int ask_tenant(struct ask *a, struct slice *ret_tenant, const char **ret_why) {
     struct http_head *head = &a->message->head;
     const struct edge_config *cfg = &a->conn->edge->config;
+    *ret_tenant = (struct slice){0};
     if (cfg->token_required) {
         struct slice rest = head_get(head, HEAD_AUTHORIZATION), scheme = slice_next(&rest, ' ');
         if (!slice_eq_nocase(scheme, SLICE("Bearer")) || !rest.p) {
@@ -61,23 +70,21 @@ static int admit(struct ask *a, struct core_request *r, const char **ret_why) {
         }
         const char *name = cfg->token_name(cfg->ctx, slice_trim(rest));
         if (!name) return WEIR_EFORBIDDEN;
-        r->tenant = slice_of(name);
+        *ret_tenant = slice_of(name);
         head_remove(head, HEAD_AUTHORIZATION);
     } else if (cfg->tenant_header.n) {
-        r->tenant = head_get_name(head, cfg->tenant_header);
+        *ret_tenant = head_get_name(head, cfg->tenant_header);
     }
     return 0;
 }
 
-/* Weir-Timeout (a duration), Weir-Priority (0..9) and Weir-Cost of the client; what does not parse is an
- * error. */
-static int read_wishes(struct ask *a, struct core_request *r, const char **ret_why) {
+int ask_wishes(const struct ask *a, struct wishes *ret, const char **ret_why) {
     const struct http_head *head = &a->message->head;
     const struct edge_config *cfg = &a->conn->edge->config;
-    uint64_t timeout_ms = cfg->request_timeout_us / 1000, priority = CORE_PRIORITY_DEFAULT;
-    if (head_has(head, HEAD_WEIR_TIMEOUT) &&
-        (!slice_duration_ms(head_get(head, HEAD_WEIR_TIMEOUT), &timeout_ms) || timeout_ms == 0 ||
-         timeout_ms > MOST_TIMEOUT_MS)) {
+    uint64_t timeout_ms = cfg->request_timeout_us / 1000, priority = CORE_PRIORITY_DEFAULT, cost = 0;
+    bool given = head_has(head, HEAD_WEIR_TIMEOUT);
+    if (given && (!slice_duration_ms(head_get(head, HEAD_WEIR_TIMEOUT), &timeout_ms) || timeout_ms == 0 ||
+                  timeout_ms > MOST_TIMEOUT_MS)) {
         *ret_why = "Weir-Timeout must be a duration such as 30s or 500ms, at most 100 days";
         return WEIR_EINVAL;
     }
@@ -86,13 +93,11 @@ static int read_wishes(struct ask *a, struct core_request *r, const char **ret_w
         *ret_why = "Weir-Priority must be a number from 0 to 9";
         return WEIR_EINVAL;
     }
-    if (head_has(head, HEAD_WEIR_COST) && !slice_u64(head_get(head, HEAD_WEIR_COST), &r->cost)) {
+    if (head_has(head, HEAD_WEIR_COST) && !slice_u64(head_get(head, HEAD_WEIR_COST), &cost)) {
         *ret_why = "Weir-Cost must be a whole number";
         return WEIR_EINVAL;
     }
-    r->priority = (unsigned)priority;
-    r->deadline = timeout_ms ? a->began_us + timeout_ms * 1000 : 0;
-    r->idempotent = method_idempotent(head->method) || head_has(head, HEAD_IDEMPOTENCY_KEY);
+    *ret = (struct wishes){timeout_ms, cost, (unsigned)priority, given};
     return 0;
 }
 
@@ -104,7 +109,7 @@ static bool check_expect(struct ask *a) {
     return true;
 }
 
-static int add_body(struct ask *a) {
+int ask_add_body(struct ask *a) {
     const struct edge_config *cfg = &a->conn->edge->config;
     struct message *m = a->message;
     if (a->input_over) return 0;
@@ -114,16 +119,32 @@ static int add_body(struct ask *a) {
     return 0;
 }
 
+void ask_read_body(struct ask *a) {
+    if (a->input_over) return;
+    /* One that expects 100 Continue waits for it, which whoever takes the request brings. */
+    conn_wait(a->conn, a->expect_100 ? WAIT_NONE : WAIT_BODY);
+}
+
+static int fill_request(struct ask *a, struct core_request *r, const char **ret_why) {
+    struct wishes w = {0};
+    int err = ask_tenant(a, &r->tenant, ret_why);
+    if (err == 0) err = ask_wishes(a, &w, ret_why);
+    r->cost = w.cost;
+    r->priority = w.priority;
+    r->deadline = w.timeout_ms ? a->began_us + w.timeout_ms * 1000 : 0;
+    const struct http_head *head = &a->message->head;
+    r->idempotent = method_idempotent(head->method) || head_has(head, HEAD_IDEMPOTENCY_KEY);
+    return err;
+}
+
 static void submit(struct ask *a) {
-    struct conn *c = a->conn;
-    const struct edge_config *cfg = &c->edge->config;
+    const struct edge_config *cfg = &a->conn->edge->config;
     struct message *m = a->message;
     struct core_request r = {.requester = &a->requester, .service = a->service};
     const char *why = NULL;
-    int err = admit(a, &r, &why);
-    if (err == 0) err = read_wishes(a, &r, &why);
+    int err = fill_request(a, &r, &why);
     if (err == 0) err = request_prepare(a);
-    if (err == 0) err = add_body(a);
+    if (err == 0) err = ask_add_body(a);
     struct failure failure = {.error = err, .detail = why};
     if (err == 0) {
         r.message = message_ref(m);
@@ -134,16 +155,15 @@ static void submit(struct ask *a) {
     }
     if (err != 0)
         reply_problem(a, failure.error, failure.status, failure.detail, failure.retry_after_s, false);
-    else if (!a->input_over)
-        conn_wait(c, a->expect_100 ? WAIT_NONE
-                                   : WAIT_BODY); /* it waits for the 100, which a worker's taking brings */
+    else
+        ask_read_body(a);
 }
 
 static void serve_page(struct ask *a, struct slice path, struct slice query) {
     const struct edge_config *cfg = &a->conn->edge->config;
     struct slice method = a->message->head.method;
     if (!slice_eq(method, SLICE("GET")) && !a->head_method) {
-        reply_problem(a, WEIR_ENOTALLOWED, 0, "only GET and HEAD are served here", 0, false);
+        reply_not_allowed(a, SLICE("GET, HEAD"));
         return;
     }
     struct edge_page page = {.status = 200, .content_type = "text/plain; charset=utf-8"};
@@ -170,9 +190,7 @@ static void dispatch(struct ask *a) {
     struct edge *e = a->conn->edge;
     const struct edge_config *cfg = &e->config;
     struct slice target = a->message->head.target;
-    const char *question = memchr(target.p, '?', target.n);
-    struct slice path = {target.p, question ? (size_t)(question - target.p) : target.n};
-    struct slice query = {question ? question + 1 : NULL, question ? target.n - path.n - 1 : 0};
+    struct slice path = target_path(target), query = target_query(target);
     if (cfg->page) {
         serve_page(a, path, query);
     } else if (is_health(a)) {
@@ -182,9 +200,13 @@ static void dispatch(struct ask *a) {
         reply_options(a);
     } else if (is_preflight(a)) {
         reply_preflight(a);
+    } else if (api_has(e, path)) {
+        api_serve(a, path, query);
     } else {
         a->service = request_service(e, path);
-        if (a->service.p)
+        if (a->service.p && jobs_api_wanted(a))
+            jobs_api_submit(a);
+        else if (a->service.p)
             submit(a);
         else
             reply_problem(a, WEIR_ENOSERVICE, 0, "no route leads from this path to a service", 0, false);

@@ -34,6 +34,12 @@ enum conn_wait { WAIT_IDLE, WAIT_HEAD, WAIT_BODY, WAIT_WRITE, WAIT_NONE };
 
 struct ask;
 
+/* What the hub itself does for a request and takes time for (api.h). */
+struct api_call {
+    /* The client has gone, or the hub closes: the request must not be touched any more. */
+    void (*left)(struct api_call *call);
+};
+
 struct conn {
     unsigned magic;
     struct stream stream;
@@ -61,6 +67,7 @@ struct ask {
     struct http1_body in;
     struct body *body; /* of the reply, while it streams; a reference */
     struct slice request_id, service;
+    struct api_call *call; /* under way; NULL: none. Set to NULL by who answers */
     unsigned status;
     bool head_method, http10, keep_alive, expect_100, chunked, until_close;
     bool replied;    /* a response's head has been written */
@@ -92,13 +99,36 @@ bool ask_full(const struct ask *a);
 /* The client has gone, or ends its sending. */
 void ask_left(struct ask *a);
 void ask_free(struct ask *a);
+/* On whose behalf it comes: by its token, which is the hub's and goes no further, or as a header says. 0;
+   WEIR_ETOKEN with *ret_why, WEIR_EFORBIDDEN. */
+int ask_tenant(struct ask *a, struct slice *ret_tenant, const char **ret_why);
+/* Makes message->body, into which what follows the head will go; none when nothing follows. 0 or
+ * WEIR_ENOMEM. */
+int ask_add_body(struct ask *a);
+/* Its body is read from now on, unless it is whole. */
+void ask_read_body(struct ask *a);
+/* Weir-Timeout (ms; 0: none) and the others of a request for a service. 0, or WEIR_EINVAL with *ret_why. */
+struct wishes {
+    uint64_t timeout_ms, cost;
+    unsigned priority;
+    bool timeout_given;
+};
+int ask_wishes(const struct ask *a, struct wishes *ret, const char **ret_why);
 
 /* reply.c: its response goes out. */
 extern const struct requester_ops ask_requester_ops;
 /* An answer by the hub itself, problem+json. close: the connection cannot be used further. */
 void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s,
                    bool close);
+/* 405, with the methods that there are, "GET, HEAD" (RFC 9110 15.5.6). */
+void reply_not_allowed(struct ask *a, struct slice allow);
 void reply_page(struct ask *a, unsigned status, const char *content_type, struct slice body);
+/* The same with more fields. content_type may be NULL. */
+struct reply_field {
+    struct slice name, value;
+};
+void reply_own(struct ask *a, unsigned status, const char *content_type, const struct reply_field *fields,
+               size_t count, struct slice body);
 void reply_preflight(struct ask *a);
 void reply_options(struct ask *a);
 /* Moves what the reply's body has into the output; ends the response when it is all there. */

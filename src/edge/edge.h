@@ -11,6 +11,8 @@
 #include "io/stream.h"
 
 struct edge;
+struct jobs;
+struct topics;
 
 struct edge_route {
     struct slice path, service;
@@ -52,6 +54,9 @@ struct edge_config {
     /* Fills *page for a path and returns 0, or WEIR_ENOTFOUND; NULL: this edge takes requests for services.
      */
     int (*page)(void *ctx, struct slice path, struct slice query, struct edge_page *page);
+    struct jobs *jobs;     /* durable jobs, also below /-/jobs; NULL: none */
+    struct topics *topics; /* below /-/topics/; NULL: none */
+    bool topics_at_root;   /* this edge serves topics, at /, and nothing else */
     void *ctx;
 };
 

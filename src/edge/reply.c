@@ -127,9 +127,29 @@ static void own_body(struct ask *a, struct slice body) {
     conn_next(c);
 }
 
-void reply_page(struct ask *a, unsigned status, const char *content_type, struct slice body) {
+void reply_own(struct ask *a, unsigned status, const char *content_type, const struct reply_field *fields,
+               size_t count, struct slice body) {
     own_head(a, status, content_type, body.n);
+    for (size_t i = 0; i < count; i++)
+        put_field(stream_out(&a->conn->stream), fields[i].name, fields[i].value);
     own_body(a, body);
+}
+
+void reply_page(struct ask *a, unsigned status, const char *content_type, struct slice body) {
+    reply_own(a, status, content_type, NULL, 0, body);
+}
+
+void reply_not_allowed(struct ask *a, struct slice allow) {
+    struct problem p = {.status = 405, .detail = SLICE("this method is not served here; see Allow")};
+    struct reply_field fields[] = {{SLICE("allow"), allow}};
+    char made[33];
+    struct buffer body;
+    if (!a->request_id.p) request_id_make(a->conn->edge, made);
+    p.request_id = a->request_id.p ? a->request_id : (struct slice){made, 32};
+    buffer_init(&body);
+    if (problem_write(&body, &p) != 0) a->keep_alive = false;
+    reply_own(a, 405, "application/problem+json", fields, 1, buffer_slice(&body));
+    buffer_fini(&body);
 }
 
 void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s,
@@ -153,7 +173,6 @@ void reply_problem(struct ask *a, int error, unsigned status, const char *detail
     own_head(a, status, "application/problem+json", buffer_size(&body));
     struct buffer *out = stream_out(&a->conn->stream);
     if (retry_after_s) put_number(out, SLICE("retry-after"), retry_after_s);
-    if (error == WEIR_ENOTALLOWED) put_field(out, SLICE("allow"), SLICE("GET, HEAD"));
     if (error == WEIR_ETOKEN) put_field(out, SLICE("www-authenticate"), SLICE("Bearer")); /* RFC 6750 3 */
     own_body(a, buffer_slice(&body));
     buffer_fini(&body);

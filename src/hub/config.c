@@ -33,7 +33,7 @@ const size_t config_keys_count = sizeof config_keys / sizeof config_keys[0];
 
 bool config_key_repeats(const struct config_key *key) {
     return key->type == CONFIG_ADDRESSES || key->type == CONFIG_ENDPOINTS || key->type == CONFIG_ORIGINS ||
-           key->type == CONFIG_ROUTES || key->type == CONFIG_SILENT || key->type == CONFIG_TOKENS ||
+           key->type == CONFIG_URLS || key->type == CONFIG_ROUTES || key->type == CONFIG_SILENT || key->type == CONFIG_TOKENS ||
            key->type == CONFIG_SECTIONS;
 }
 
@@ -117,6 +117,7 @@ void config_fini(struct config *c) {
     config_pairs_fini(&c->file_client_tokens);
     config_tokens_fini(&c->worker_tokens);
     config_tokens_fini(&c->client_tokens);
+    free(c->callback_secret);
     *c = (struct config){0};
 }
 
@@ -230,10 +231,35 @@ static int check_keyed(const struct config *c, char **ret_text) {
     return 0;
 }
 
+static int read_callback_secret(struct config *c, char **ret_text) {
+    const char *path = c->callback_secret_file;
+    free(c->callback_secret);
+    c->callback_secret = NULL;
+    if (!path) return 0;
+    struct buffer text;
+    buffer_init(&text);
+    int err = config_read(path, &text, ret_text);
+    struct slice rest = buffer_slice(&text), line = rest.p ? slice_next(&rest, '\n') : rest;
+    if (line.n && line.p[line.n - 1] == '\r') line.n--;
+    if (!err && line.n == 0) err = config_fail(ret_text, "%s: has no secret in its first line", path);
+    if (!err && !(c->callback_secret = strndup(line.p, line.n))) err = WEIR_ENOMEM;
+    buffer_fini(&text);
+    return err;
+}
+
+static int check_callbacks(struct config *c, char **ret_text) {
+    if (c->callback.count > 0 && !c->data)
+        return config_fail(ret_text, "callback: only durable jobs have callbacks, and there are none without data");
+    if (c->callback.count > 0 && !c->callback_secret_file)
+        return config_fail(ret_text, "callback: callbacks are signed, so callback-secret-file must be set too");
+    return read_callback_secret(c, ret_text);
+}
+
 int config_check(struct config *c, char **ret_text) {
     int err = check_listeners(c, ret_text);
     if (!err) err = check_routes(c, ret_text);
     if (!err) err = check_limits(c, ret_text);
+    if (!err) err = check_callbacks(c, ret_text);
     if (!err) err = config_tokens_make(c, ret_text);
     if (err) return err;
     config_sections_complete(c);

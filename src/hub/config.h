@@ -42,6 +42,7 @@ enum config_type {
     CONFIG_HEADER,    /* a header field's name, lower case; NULL: off */
     CONFIG_FIELD,     /* a header field's value; NULL: off */
     CONFIG_ORIGINS,   /* "*" or scheme://host[:port] */
+    CONFIG_URLS,      /* http or https, without a query */
     CONFIG_ROUTES,    /* name: path, value: service */
     CONFIG_SILENT,    /* name: address, value: service */
     CONFIG_TOKENS,    /* name: whose, value: the secret */
@@ -63,6 +64,7 @@ enum config_type {
 #define CONFIG_C_HEADER char *
 #define CONFIG_C_FIELD char *
 #define CONFIG_C_ORIGINS struct config_list
+#define CONFIG_C_URLS struct config_list
 #define CONFIG_C_ROUTES struct config_pairs
 #define CONFIG_C_SILENT struct config_pairs
 #define CONFIG_C_TOKENS struct config_pairs
@@ -126,6 +128,7 @@ struct config {
     struct config_tenant tenant_default;
     struct config_pairs file_tokens, file_client_tokens; /* read from token_file, client_token_file */
     struct config_tokens worker_tokens, client_tokens;
+    char *callback_secret; /* the first line of callback_secret_file; NULL: there is none */
     unsigned layer, set_in[CONFIG_KEY_COUNT];
 };
 

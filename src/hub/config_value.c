@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "io/stream.h"
 #include "wire/head.h"
+#include "wire/url.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -81,6 +82,14 @@ static int check_origin(const char *text, char **ret_text) {
     return config_fail(ret_text, "\"%s\" is not an origin (*, or scheme://host[:port])", text);
 }
 
+/* What a URL may be below. */
+static int check_url(const char *text, char **ret_text) {
+    struct url url;
+    if (url_parse(slice_of(text), &url) && !url.query.p) return 0;
+    return config_fail(ret_text, "\"%s\" is not what a URL can begin with (https://HOST[:PORT][/PATH], or http)",
+                       text);
+}
+
 /* Where a key is, in two words. */
 static int check_keyed(struct slice s, char **ret_text) {
     struct slice name = s, kind = slice_next(&name, ' ');
@@ -108,6 +117,8 @@ static int check_text(enum config_type type, const char *text, char **ret_text) 
         return check_path(text, ret_text);
     case CONFIG_ORIGINS:
         return check_origin(text, ret_text);
+    case CONFIG_URLS:
+        return check_url(text, ret_text);
     case CONFIG_HEADER:
         if (!text_is_token(s)) return config_fail(ret_text, "\"%s\" is not a header's name", text);
         return 0;
@@ -454,6 +465,7 @@ int config_value_set(const struct config_key *key, void *base, const char *text,
     case CONFIG_ADDRESSES:
     case CONFIG_ENDPOINTS:
     case CONFIG_ORIGINS:
+    case CONFIG_URLS:
         return set_list(key, field, text, replace, ret_text);
     case CONFIG_ROUTES:
     case CONFIG_SILENT:
@@ -521,6 +533,7 @@ int config_value_print(const struct config_key *key, const void *base, struct bu
     case CONFIG_ADDRESSES:
     case CONFIG_ENDPOINTS:
     case CONFIG_ORIGINS:
+    case CONFIG_URLS:
         return print_list(key, field, out);
     case CONFIG_ROUTES:
     case CONFIG_SILENT:
@@ -553,6 +566,7 @@ void config_value_fini(const struct config_key *key, void *base) {
     case CONFIG_ADDRESSES:
     case CONFIG_ENDPOINTS:
     case CONFIG_ORIGINS:
+    case CONFIG_URLS:
         list_fini(field);
         break;
     case CONFIG_ROUTES:

@@ -63,7 +63,7 @@ static void arm_core_timer(struct hub *h) {
 
 static void finish_drain(struct hub *h) {
     if (h->over) return;
-    bool idle = core_idle(h->core) && edge_idle(h->edge);
+    bool idle = core_idle(h->core) && edge_idle(h->edge) && (!h->topics_edge || edge_idle(h->topics_edge));
     bool late = io_now_us(&h->loop) >= h->drain_until_us;
     if (!idle && !late) return;
     if (!idle && !core_idle(h->core)) {
@@ -75,8 +75,10 @@ static void finish_drain(struct hub *h) {
     h->over = true;
     log_event(&h->log, LOG_INFO, "stopped", "drained%s", idle ? "" : ", the rest was cancelled");
     edge_close(h->edge);
+    if (h->topics_edge) edge_close(h->topics_edge);
     if (h->admin) edge_close(h->admin);
     attach_close(h->attach);
+    uv_close((uv_handle_t *)&h->durable_timer, NULL);
     uv_close((uv_handle_t *)&h->core_timer, NULL);
     uv_close((uv_handle_t *)&h->drain_timer, NULL);
     uv_close((uv_handle_t *)&h->tidy_timer, NULL);
@@ -87,7 +89,9 @@ void hub_turn(void *ctx) {
     CAST(struct hub, h, ctx, HUB_MAGIC);
     if (h->over) return;
     edge_turn(h->edge);
+    if (h->topics_edge) edge_turn(h->topics_edge);
     if (h->admin) edge_turn(h->admin);
+    hub_durable_turn(h);
     do hub_carry_out(h);
     while (attach_turn(h->attach));
     arm_core_timer(h);
@@ -182,9 +186,16 @@ static int make_edges(struct hub *h) {
         .trust_forwarded = cfg->trust_forwarded,
         .server_name = cfg->server_name,
         .half_close = half_close_allowed,
+        .jobs = h->jobs,
+        .topics = h->topics,
         .ctx = h,
     };
     int err = edge_new(&e, &h->edge);
+    if (err == 0 && cfg->topics) {
+        e.topics_at_root = true;
+        err = edge_new(&e, &h->topics_edge);
+        e.topics_at_root = false;
+    }
     if (err != 0 || !cfg->admin) return err;
     e.page = hub_page;
     e.access_log = NULL;
@@ -248,6 +259,8 @@ static int listen_all(struct hub *h, char **ret_text) {
     for (size_t i = 0; i < cfg->zmq.count; i++)
         if ((err = attach_bind(h->attach, cfg->zmq.items[i], &why)) != 0)
             return listen_failed(err, "zmq", cfg->zmq.items[i], why, ret_text);
+    if (h->topics_edge && (err = edge_listen(h->topics_edge, cfg->topics, &why)) != 0)
+        return listen_failed(err, "topics", cfg->topics, why, ret_text);
     if (h->admin && (err = edge_listen(h->admin, cfg->admin, &why)) != 0)
         return listen_failed(err, "admin", cfg->admin, why, ret_text);
     return 0;
@@ -294,6 +307,7 @@ static int write_ports_file(struct hub *h, char **ret_text) {
     for (size_t i = 0; f && (address = attach_address(h->attach, i, &service)); i++)
         fprintf(f, service ? "workers-silent=%s=%s\n" : "workers=%s\n", address, service);
     for (size_t i = 0; f && (address = attach_endpoint(h->attach, i)); i++) fprintf(f, "zmq=%s\n", address);
+    if (f && h->topics_edge) fprintf(f, "topics=%s\n", edge_address(h->topics_edge, 0));
     if (f && h->admin) fprintf(f, "admin=%s\n", edge_address(h->admin, 0));
     bool ok = f && fclose(f) == 0 && rename(temporary, path) == 0;
     if (!ok && ret_text) *ret_text = text_of("cannot write the ports file %s: %s", path, strerror(errno));
@@ -311,6 +325,8 @@ static void log_listeners(struct hub *h) {
     for (size_t i = 0; (address = attach_endpoint(h->attach, i)); i++)
         log_event(&h->log, LOG_INFO, "listening", "ZeroMQ workers %s%s%s", address,
                   h->zmq_key.public[0] ? ", public key " : "", h->zmq_key.public);
+    if (h->topics_edge)
+        log_event(&h->log, LOG_INFO, "listening", "topics %s", edge_address(h->topics_edge, 0));
     if (h->admin) log_event(&h->log, LOG_INFO, "listening", "admin %s", edge_address(h->admin, 0));
     log_flush(&h->log);
 }
@@ -340,6 +356,8 @@ static void begin_drain(struct hub *h) {
               (unsigned long long)h->config->drain);
     core_drain(h->core, io_now_us(&h->loop));
     edge_drain(h->edge);
+    if (h->topics_edge) edge_drain(h->topics_edge);
+    hub_durable_drain(h);
     attach_drain(h->attach);
     announce_stop(&h->announcer);
     uv_timer_start(&h->drain_timer, on_drain_timer, 20, 20);
@@ -363,6 +381,7 @@ static void on_woken(void *ctx) {
 static int start(struct hub *h, char **ret_text) {
     int err = open_logs(h, ret_text);
     if (err == 0) err = hub_make_core(h);
+    if (err == 0) err = hub_make_durable(h, ret_text);
     if (err == 0) err = make_routes(h);
     if (err == 0) err = join_origins(h);
     if (err == 0) err = make_edges(h);
@@ -382,7 +401,7 @@ int hub_new(const struct config *config, struct hub **ret, char **ret_text) {
     h->magic = HUB_MAGIC;
     h->config = config;
     h->access_fd = h->handed[0] = h->handed[1] = -1;
-    h->core_due_us = UINT64_MAX;
+    h->core_due_us = h->durable_due_ms = UINT64_MAX;
     int err = io_loop_init(&h->loop);
     if (err != 0) {
         free(h);
@@ -394,9 +413,10 @@ int hub_new(const struct config *config, struct hub **ret, char **ret_text) {
     if (config->busy_poll) h->loop.look_us = config->busy_poll * 1000;
     h->started_us = io_now_us(&h->loop);
     uv_timer_init(&h->loop.uv, &h->core_timer);
+    uv_timer_init(&h->loop.uv, &h->durable_timer);
     uv_timer_init(&h->loop.uv, &h->drain_timer);
     uv_timer_init(&h->loop.uv, &h->tidy_timer);
-    h->core_timer.data = h->drain_timer.data = h->tidy_timer.data = h;
+    h->core_timer.data = h->durable_timer.data = h->drain_timer.data = h->tidy_timer.data = h;
     uv_timer_start(&h->tidy_timer, on_tidy_timer, HUB_TIDY_MS, HUB_TIDY_MS);
     uv_unref((uv_handle_t *)&h->tidy_timer);
     err = start(h, &text);
@@ -471,15 +491,20 @@ void hub_free(struct hub **hub) {
     if (!h->over) {
         h->over = true;
         if (h->edge) edge_close(h->edge);
+        if (h->topics_edge) edge_close(h->topics_edge);
         if (h->admin) edge_close(h->admin);
         if (h->attach) attach_close(h->attach);
         announce_stop(&h->announcer);
+        uv_close((uv_handle_t *)&h->durable_timer, NULL);
         uv_close((uv_handle_t *)&h->core_timer, NULL);
         uv_close((uv_handle_t *)&h->drain_timer, NULL);
         uv_close((uv_handle_t *)&h->tidy_timer, NULL);
     }
+    hub_durable_close(h);
     io_loop_fini(&h->loop);
+    hub_durable_free(h);
     edge_free(&h->edge);
+    edge_free(&h->topics_edge);
     edge_free(&h->admin);
     attach_free(&h->attach);
     if (h->core) core_free(h->core);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /metrics in the Prometheus text format, version 0.0.4, from metrics.def. */
 #include "hub/metrics.h"
+#include "durable/callbacks.h"
+#include "durable/jobs.h"
+#include "durable/topics.h"
 #include "hub/private.h"
 #include <dirent.h>
 #include <stdio.h>
@@ -109,7 +112,15 @@ int hub_metrics_text(const struct hub *h, struct buffer *out) {
     struct edge_stats edge;
     struct attach_stats attach;
     struct process process;
+    struct jobs_stats jobs = {0};
+    struct callbacks_stats callbacks = {0};
+    struct store_stats store;
+    struct topics_stats topics;
     const char *last = NULL;
+    if (h->jobs) jobs_stats(h->jobs, &jobs);
+    if (h->callbacks) callbacks_stats(h->callbacks, &callbacks);
+    store_stats(h->store, &store);
+    topics_stats(h->topics, &topics);
     core_stats(h->core, &core);
     edge_stats(h->edge, &edge);
     attach_stats(h->attach, &attach);

@@ -6,6 +6,7 @@
 #include "hub/private.h"
 #include "weir/weir.h"
 #include "wire/message.h"
+#include "wire/target.h"
 
 /* ---- what it asks ---- */
 
@@ -20,27 +21,9 @@ static bool message_replayable(void *ctx, const void *message) {
     return !m->body || body_replayable(m->body);
 }
 
-/* The value of a parameter of the query, as sent. */
-static struct slice query_value(struct slice target, struct slice name) {
-    const char *question = target.n ? memchr(target.p, '?', target.n) : NULL;
-    struct slice rest = {question ? question + 1 : NULL,
-                         question ? target.n - (size_t)(question + 1 - target.p) : 0};
-    while (rest.p) {
-        struct slice value = slice_next(&rest, '&'), key = slice_next(&value, '=');
-        if (slice_eq(key, name)) return value.p ? value : SLICE("");
-    }
-    return (struct slice){0};
-}
-
-/* The path's segment of that number, from 1 on, as sent. */
-static struct slice path_segment(struct slice target, struct slice number) {
-    const char *question = target.n ? memchr(target.p, '?', target.n) : NULL;
-    struct slice rest = {target.p, question ? (size_t)(question - target.p) : target.n};
+static struct slice numbered_segment(struct slice target, struct slice number) {
     uint64_t n;
-    if (!slice_u64(number, &n) || n == 0 || rest.n == 0 || rest.p[0] != '/') return (struct slice){0};
-    struct slice segment = slice_next(&rest, '/'); /* what stands before the first '/': nothing */
-    for (; n > 0 && rest.p; n--) segment = slice_next(&rest, '/');
-    return n == 0 ? segment : (struct slice){0};
+    return slice_u64(number, &n) ? path_segment(target_path(target), n) : (struct slice){0};
 }
 
 struct slice hub_value(void *ctx, const void *message, enum core_value kind, struct slice name) {
@@ -50,9 +33,9 @@ struct slice hub_value(void *ctx, const void *message, enum core_value kind, str
     case CORE_VALUE_HEADER:
         return head_get_name(head, name);
     case CORE_VALUE_QUERY:
-        return query_value(head->target, name);
+        return query_raw(target_query(head->target), name);
     case CORE_VALUE_PATH:
-        return path_segment(head->target, name);
+        return numbered_segment(head->target, name);
     }
     return (struct slice){0};
 }

@@ -207,6 +207,17 @@ int http2_redirect(struct weir_job *job, const char *location) {
     return nghttp2_submit_response(job->link->session, job->stream, nv, 3, NULL) == 0 ? 0 : WEIR_ENOMEM;
 }
 
+/* RFC 9113 8.1: interim answers are HEADERS of their own. */
+int http2_progress(struct weir_job *job, struct slice text) {
+    nghttp2_nv nv[2];
+    add(&nv[0], SLICE(":status"), SLICE("102"));
+    add(&nv[1], SLICE("weir-progress"), text);
+    for (int i = 0; i < 2; i++) nv[i].flags = NGHTTP2_NV_FLAG_NONE;
+    return nghttp2_submit_headers(job->link->session, NGHTTP2_FLAG_NONE, job->stream, NULL, nv, 2, NULL) == 0
+               ? 0
+               : WEIR_ENOMEM;
+}
+
 /* ---- the session ---- */
 
 int http2_feed(struct uplink *l, const char *bytes, size_t n) {

@@ -2,6 +2,7 @@
 /* A job as its handler sees it: the request. The head is written before the handler starts and only read
    afterwards; the body is shared with the leader, under the worker's lock. */
 #include "lib/worker.h"
+#include "wire/target.h"
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -112,25 +113,7 @@ int64_t weir_job_time_left(const weir_job *job) {
 }
 
 const char *weir_job_query(weir_job *job, const char *name) {
-    struct slice target = job->head.target, wanted = slice_of(name);
-    const char *question = target.n ? memchr(target.p, '?', target.n) : NULL;
-    if (!question) return NULL;
-    struct slice rest = {question + 1, target.n - (size_t)(question + 1 - target.p)};
-    while (rest.p) {
-        struct slice pair = slice_next(&rest, '&');
-        const char *equals = pair.n ? memchr(pair.p, '=', pair.n) : NULL;
-        struct slice key = {pair.p, equals ? (size_t)(equals - pair.p) : pair.n};
-        struct slice value = {equals ? equals + 1 : "", equals ? pair.n - key.n - 1 : 0};
-        char *text = arena_bytes(&job->arena, key.n + 1);
-        ptrdiff_t n = text ? slice_percent_decode(key, true, text) : -1;
-        if (n < 0 || !slice_eq((struct slice){text, (size_t)n}, wanted)) continue;
-        text = arena_bytes(&job->arena, value.n + 1);
-        n = text ? slice_percent_decode(value, true, text) : -1;
-        if (n < 0) return NULL;
-        text[n] = '\0';
-        return text;
-    }
-    return NULL;
+    return query_value(target_query(job->head.target), slice_of(name), &job->arena).p;
 }
 
 int weir_job_query_u64(weir_job *job, const char *name, uint64_t *ret_value) {

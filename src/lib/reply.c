@@ -9,6 +9,8 @@
 #include "wire/problem.h"
 #include <stdio.h>
 
+enum { PROGRESS_MOST = 255 };
+
 int weir_job_set_header(weir_job *job, const char *name, const char *value) {
     struct slice n = slice_of(name), v = slice_of(value);
     if (job->answered) return WEIR_ESTATE;
@@ -24,6 +26,18 @@ int weir_job_set_header(weir_job *job, const char *name, const char *value) {
         return slice_u64(v, &job->length) ? (job->has_length = true, 0) : WEIR_EINVAL;
     if (id == HEAD_TE || head_name_hop_by_hop(id)) return WEIR_EINVAL;
     return head_add_name(&job->answer, &job->arena, kept_name, kept_value);
+}
+
+int weir_job_progress(weir_job *job, const char *text) {
+    struct weir_worker *w = job->worker;
+    struct slice s = slice_of(text);
+    if (s.n == 0 || s.n > PROGRESS_MOST || !text_is_field_value(s)) return WEIR_EINVAL;
+    pthread_mutex_lock(&w->lock);
+    int err = job->answered || job->begun ? WEIR_ESTATE : job->link && !job->cancelled ? 0 : WEIR_ECANCELLED;
+    if (err == 0) err = job->link->via->progress(job, s);
+    if (err == 0) job->link->via->flush(job->link);
+    pthread_mutex_unlock(&w->lock);
+    return err;
 }
 
 static int begin(struct weir_job *job, unsigned status, const char *content_type) {

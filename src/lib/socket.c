@@ -196,4 +196,5 @@ const struct transport h2_transport = {.dial = dial,
                                        .more = http2_more,
                                        .give_up = http2_give_up,
                                        .consumed = http2_consumed,
-                                       .redirect = http2_redirect};
+                                       .redirect = http2_redirect,
+                                       .progress = http2_progress};

@@ -59,6 +59,8 @@ struct transport {
     void (*give_up)(struct weir_job *job);
     void (*consumed)(struct weir_job *job, size_t n); /* bytes of its request */
     int (*redirect)(struct weir_job *job, const char *location);
+    /* An interim answer that says how far it is. 0 or WEIR_ENOMEM. */
+    int (*progress)(struct weir_job *job, struct slice text);
 };
 extern const struct transport h2_transport, zmq_transport;
 
@@ -241,6 +243,7 @@ void http2_more(struct weir_job *job);
 void http2_give_up(struct weir_job *job);
 void http2_consumed(struct weir_job *job, size_t n);
 int http2_redirect(struct weir_job *job, const char *location);
+int http2_progress(struct weir_job *job, struct slice text);
 /* The handler of a job whose stream was reset has returned. */
 void http2_returned(struct weir_job *job);
 

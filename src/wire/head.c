@@ -22,7 +22,7 @@ static const struct {
 
 /* A perfect hash of the known names by their size and first, middle and last letter. When a new name
    meets an old one's slot the compiler says so (-Woverride-init): look for other factors then. */
-#define SLOT(size, first, middle, last) (((size)*11u + (first)*36u + (middle)*56u + (last)*57u) & 127)
+#define SLOT(size, first, middle, last) (((size)*119u + (first)*114u + (middle)*47u + (last)*27u) & 127)
 static const unsigned char name_slots[128] = {
     [SLOT(4, 'h', 's', 't')] = HEAD_HOST,
     [SLOT(14, 'c', '-', 'h')] = HEAD_CONTENT_LENGTH,
@@ -73,6 +73,10 @@ static const unsigned char name_slots[128] = {
     [SLOT(13, 'w', 'r', 'y')] = HEAD_WEIR_PRIORITY,
     [SLOT(8, 'w', '-', 'y')] = HEAD_WEIR_KEY,
     [SLOT(9, 'w', '-', 't')] = HEAD_WEIR_COST,
+    [SLOT(13, 'w', 'r', 's')] = HEAD_WEIR_PROGRESS,
+    [SLOT(10, 'w', 'd', 'y')] = HEAD_WEIR_DELAY,
+    [SLOT(13, 'w', 'a', 'k')] = HEAD_WEIR_CALLBACK,
+    [SLOT(12, 'w', 'u', 'e')] = HEAD_WEIR_DURABLE,
 };
 
 enum head_name head_name_id(struct slice name) {
@@ -229,6 +233,7 @@ bool method_idempotent(struct slice method) {
 #define STATUSES(X)                                                                                          \
     X(100, "Continue")                                                                                       \
     X(101, "Switching Protocols")                                                                            \
+    X(102, "Processing")                                                                                     \
     X(200, "OK")                                                                                             \
     X(201, "Created")                                                                                        \
     X(202, "Accepted")                                                                                       \
@@ -264,6 +269,7 @@ bool method_idempotent(struct slice method) {
     X(417, "Expectation Failed")                                                                             \
     X(421, "Misdirected Request")                                                                            \
     X(422, "Unprocessable Content")                                                                          \
+    X(425, "Too Early")                                                                                      \
     X(426, "Upgrade Required")                                                                               \
     X(429, "Too Many Requests")                                                                              \
     X(431, "Request Header Fields Too Large")                                                                \
@@ -273,6 +279,7 @@ bool method_idempotent(struct slice method) {
     X(503, "Service Unavailable")                                                                            \
     X(504, "Gateway Timeout")                                                                                \
     X(505, "HTTP Version Not Supported")                                                                     \
+    X(507, "Insufficient Storage")                                                                           \
     X(508, "Loop Detected")                                                                                  \
     X(511, "Network Authentication Required")
 

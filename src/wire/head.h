@@ -59,7 +59,11 @@
     X(WEIR_TIMEOUT, "weir-timeout", 0)                                                                       \
     X(WEIR_PRIORITY, "weir-priority", 0)                                                                     \
     X(WEIR_KEY, "weir-key", 0)                                                                               \
-    X(WEIR_COST, "weir-cost", 0)
+    X(WEIR_COST, "weir-cost", 0)                                                                             \
+    X(WEIR_PROGRESS, "weir-progress", 0)                                                                     \
+    X(WEIR_DELAY, "weir-delay", 0)                                                                           \
+    X(WEIR_CALLBACK, "weir-callback", 0)                                                                     \
+    X(WEIR_DURABLE, "weir-durable", 0)
 
 enum head_name {
     HEAD_OTHER,

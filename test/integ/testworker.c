@@ -361,6 +361,23 @@ static int left(weir_job *job, void *arg) {
     return weir_reply_printf(job, 200, "text/plain", "%lld", (long long)weir_job_time_left(job));
 }
 
+/* ?text= is how far it is; then it sleeps ?ms=. */
+static int progress(weir_job *job, void *arg) {
+    (void)arg;
+    const char *text = weir_job_query(job, "text");
+    int err = weir_job_progress(job, text ? text : "half");
+    if (err == 0) err = weir_job_wait(job, (unsigned)number(job, "ms", 100));
+    return err != 0 ? err : weir_reply(job, 200, "text/plain", "all of it", 9);
+}
+
+/* Answers 503 as long as the file ?file= is missing. */
+static int flaky(weir_job *job, void *arg) {
+    (void)arg;
+    const char *file = weir_job_query(job, "file");
+    if (!file || access(file, F_OK) != 0) return weir_reply_problem(job, 503, "not yet");
+    return weir_reply(job, 200, "text/plain", "at last", 7);
+}
+
 struct gate {
     struct setup *setup;
     unsigned ms;
@@ -399,7 +416,7 @@ static const struct {
     {"early", early},     {"forward", forward}, {"again", again},     {"slowpoke", slowpoke},
     {"crash", crash},     {"pid", pid},         {"fail", fail},       {"cut", cut},
     {"left", left},       {"gate", gate},       {"scatter", scatter}, {"portion", portion},
-    {"summary", summary}, {"keyed", keyed},
+    {"summary", summary}, {"keyed", keyed},     {"progress", progress}, {"flaky", flaky},
 };
 enum { HANDLERS = sizeof handlers / sizeof *handlers };
 

@@ -113,7 +113,7 @@ static void units(void **state) {
                      {"18446744073709551616ms", UINT64_MAX},
                      {"", UINT64_MAX},
                      {"s", UINT64_MAX},
-                     {"1d", UINT64_MAX},
+                     {"1d", 86400000},
                      {"1S", UINT64_MAX},
                      {"1 s", UINT64_MAX},
                      {"1s ", UINT64_MAX},

@@ -64,7 +64,7 @@ class Hub(Process):
         self.attach = parse_address(self.worker_addresses[0])
         self.endpoints = [v for k, v in lines if k == "zmq"]  # given by --zmq
         self.admin = parse_address(next(v for k, v in lines if k == "admin"))
-        self.url = "http://%s:%d" % self.listen
+        self.url = "http://%s:%d" % self.listen if self.listen[0] else None
 
     def worker_address(self):
         return self.endpoints[0].replace("://", "+zmq://") if OVER_ZMQ else self.worker_addresses[0]

@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Kills a hub again and again, at any moment, while clients and workers go on, and judges what they have seen.
+
+    crash.py [--rounds N] [--lose none|unsynced|torn|all] [--seed N] [--world N] [--mutant NAME] [--keep]
+
+A world is a data directory with a hub, workers and clients around it. Each round ends with a kill -9 of the hub, which
+is then started again. With --lose, most kills come with a power failure: what the hub had not synced is lost
+(unsynced), or some of it is, and the last write is torn (torn). In the end all work is let finish, everything left is
+read, the hub is killed once more, and everything is read again; then checker.py judges. A failure prints the seed,
+the offences with the history of what they are about, and keeps the directory.
+
+With --mutant the hub is made to lie, and the exit status is 0 when the checker has found that:
+    no-sync      fsync does nothing
+    late-sync    fsync comes too late: as if a hub answered before its commit was durable
+    unsafe-ack   the hub's own: WEIR_TEST_UNSAFE_ACK=1
+"""
+
+import argparse
+import glob
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+
+import checker  # noqa: E402
+import history  # noqa: E402
+from clients import ROUTES, STAYING, Broken  # noqa: E402
+from clients import Hub as Client  # noqa: E402
+from disk import Disk  # noqa: E402
+from weirtest import Hub, Process, sanitized, scaled, wait_until  # noqa: E402
+
+ATTEMPTS = 5
+FLAGS = ["--job-backoff", "20ms", "--job-backoff-most", "100ms", "--job-attempts", str(ATTEMPTS), "--topic-ack-time", "300ms",
+         "--log-level", "warn", *ROUTES]
+LIES = {"no-sync": {"UNSYNCED_LIE": "none"}, "late-sync": {"UNSYNCED_LIE": "late"},
+        "unsafe-ack": {"WEIR_TEST_UNSAFE_ACK": "1"}}
+WORKERS = 2
+SLOTS = 6
+SHIM = os.path.abspath(os.environ.get("UNSYNCED") or os.path.join(HERE, "..", "..", "build", "test", "crash", "unsynced.so"))
+
+
+class Failed(Exception):
+    """It went wrong in a way that no history shows."""
+
+
+def free_ports(count, chance):
+    """Below those that the kernel gives to clients: who dials a dead hub's port must not get it as its own."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        first = int(f.read().split()[0])
+    ports = set()
+    while len(ports) < count:
+        port = chance.randrange(10000, max(first, 20000))
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                ports.add(port)
+            except OSError:
+                pass
+    return [f"127.0.0.1:{p}" for p in ports]
+
+
+class World:
+    def __init__(self, directory, lose, lie, seed):
+        self.directory, self.lose, self.lie, self.seed = directory, lose, lie, seed
+        self.chance = random.Random(seed)
+        self.data = os.path.join(directory, "data")
+        self.listen, self.attach = free_ports(2, self.chance)
+        self.record = history.Recorder(self.path("hub.jsonl"))
+        self.record.add("settings", attempts=ATTEMPTS, lose=lose, seed=seed)
+        self.disk = Disk(self.data) if lose != "none" else None
+        self.processes, self.workers, self.starts, self.kills, self.losses = [], [], 0, 0, 0
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    # ---- processes ----
+
+    def start(self, wait=True):
+        self.starts += 1
+        env = {}
+        if self.disk:
+            env = {"LD_PRELOAD": SHIM, "UNSYNCED_ROOT": self.data, "UNSYNCED_LOG": self.path("writes"),
+                   "UNSYNCED_DELAY": str(self.chance.choice([0, 0, 500, 3000])), "ASAN_OPTIONS": "verify_asan_link_order=0"}
+        env.update(self.lie)
+        self.hub = Hub(f"hub{self.starts}", self.directory, ["--data", self.data, *FLAGS], listen=self.listen,
+                       worker_listen=self.attach, env=env)
+        self.record.add("start", at=history.now(), pid=self.hub.pid)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self):
+        try:
+            self.hub.wait_ready(scaled(15))
+        except AssertionError as e:
+            raise Failed(f"the hub does not start: {e}\n{self.hub.report()}") from None
+
+    def run(self, program, *args):
+        name = f"{program.removesuffix('.py')}{len(self.processes)}"
+        process = Process(name, ["/usr/bin/python3", os.path.join(HERE, program), *args], self.directory)
+        self.processes.append(process)
+        return process
+
+    def start_worker(self):
+        n = len(self.processes)
+        self.workers.append(self.run("worker.py", f"w{n}", self.attach, str(SLOTS), self.path(f"worker{n}.jsonl"), f"{self.seed} {n}"))
+
+    def start_all(self):
+        self.start()
+        for _ in range(WORKERS):
+            self.start_worker()
+        self.clients = [self.run("clients.py", role, self.listen, self.path(f"{role}.jsonl"), f"{self.seed}")
+                        for role in ("jobs", "topics")]
+
+    def stop_all(self):
+        for process in self.processes:
+            process.stop()
+        self.hub.stop()
+
+    # ---- rounds ----
+
+    def round(self):
+        """Some time of work, and a kill: often early, when the hub has just been started."""
+        r = self.chance.random()
+        if r < 0.25:
+            time.sleep(self.chance.random() * 0.06)  # any moment will do; so below
+        else:
+            self.wait_ready()
+            time.sleep(self.chance.random() * (0.2 if r < 0.4 else 1.2))
+        if self.chance.random() < 0.1:
+            worker = self.workers.pop(0)
+            worker.kill()
+            self.record.add("kill-worker", at=history.now())
+            self.start_worker()
+        self.end_hub(gently=r > 0.93)
+        self.start(wait=False)
+
+    def end_hub(self, gently=False):
+        if not self.hub.alive():
+            raise Failed(f"the hub ended by itself\n{self.hub.report()}")
+        if gently:
+            self.hub.terminate(scaled(30))
+        else:
+            self.hub.kill()
+        self.record.add("kill", at=history.now(), pid=self.hub.pid, gently=gently)
+        self.kills += not gently
+        for word in ("Sanitizer", "runtime error:", "assertion", "unsynced:"):
+            if word in self.hub.stderr():
+                raise Failed(self.hub.report())
+        if self.disk:
+            self.disk.follow(self.path("writes"))
+            if not self.disk.compare() or self.chance.random() < 0.75:
+                self.losses += 1
+                self.disk.lose(self.lose, self.chance)
+
+    # ---- the end ----
+
+    def finish(self):
+        """All work ends; everything is read; once more after a last kill."""
+        self.wait_ready()
+        for client in self.clients:
+            client.signal(signal.SIGTERM)
+        for client in self.clients:
+            if client.wait(scaled(60)) != 0:
+                raise Failed(client.report())
+        with_all = Reading(self)
+        with_all.wait_ended()
+        with_all.read()
+        self.end_hub()
+        self.start()
+        Reading(self).read()
+        self.hub.terminate(scaled(30))
+        for worker in self.workers:
+            if not worker.alive():
+                raise Failed(worker.report())
+
+    def judge(self):
+        records = history.load(glob.glob(self.path("*.jsonl")))
+        self.counts = {op: sum(r["op"] == op for r in records) for op in ("submit", "begin", "publish", "read")}
+        return checker.judge(records)
+
+    def summary(self):
+        lost = f", {self.losses} losses" if self.disk else ""
+        return f"{self.lose}: {self.kills} kills{lost}, " + ", ".join(
+            f"{n} {what}" for what, n in zip(("orders", "executions", "messages", "reads"), self.counts.values()))
+
+
+class Reading:
+    """Reads what there is when all clients have stopped."""
+
+    def __init__(self, world):
+        host, port = world.listen.rsplit(":", 1)
+        self.world = world
+        self.client = Client((host, int(port)), world.record, "last")
+        self.records = history.load(glob.glob(world.path("*.jsonl")))
+
+    def ask(self, request):
+        """The hub lives: there is no reason for no answer."""
+        try:
+            return request()
+        except Broken as e:
+            raise Failed(f"{'no' if e.refused else 'a broken'} connection to a hub that lives\n"
+                         + self.world.hub.report()) from None
+
+    def wait_ended(self):
+        def ended():
+            return not self.ask(lambda: self.client.listed(query="&state=queued,running"))["jobs"]
+        try:
+            wait_until(ended, scaled(60), "all jobs have ended", interval=0.2)
+        except AssertionError:
+            pass  # the checker will see which
+
+    def read(self):
+        for job in self.jobs():
+            self.ask(lambda: self.client.state(job))
+            self.ask(lambda: self.client.result(job))
+        for (topic, sub), explicit in self.subscriptions().items():
+            self.drain(topic, sub, explicit)
+
+    def jobs(self):
+        """Those that were accepted, and all others."""
+        jobs = {r["job"] for r in self.records if r["op"] == "submit" and r.get("job")}
+        after = None
+        while True:
+            page = self.ask(lambda: self.client.listed(after))
+            jobs.update(page["jobs"])
+            after = page["next"]
+            if not after:
+                return sorted(jobs)
+
+    def subscriptions(self):
+        found = {(r["topic"], r["sub"]): False for r in self.records if r["op"] == "subscribe"}
+        found.update({(topic, sub): explicit for topic, sub, explicit in STAYING if (topic, sub) in found})
+        return found
+
+    def drain(self, topic, sub, explicit):
+        while True:
+            read = self.ask(lambda: self.client.read(topic, sub, explicit, "700ms" if explicit else None, final=True))
+            if read["status"] != 200:
+                return
+            if explicit:
+                self.ask(lambda: self.client.ack(read))
+
+
+# ---- command line ----
+
+def run_world(args, number, lose, rounds, top):
+    directory = os.path.join(top, f"world{number}")
+    os.mkdir(directory)
+    world = World(directory, lose, LIES.get(args.mutant, {}), f"{args.seed} {number}")
+    began, trouble = time.monotonic(), None
+    try:
+        world.start_all()
+        for _ in range(rounds):
+            world.round()
+        world.finish()
+    except (Failed, AssertionError) as e:
+        trouble = f"{type(e).__name__}: {e}"
+    finally:
+        world.stop_all()
+    offences = [o for o in world.judge() if not (trouble and o.kind in (checker.NOT_JUDGED, checker.NEVER_ENDED))]
+    print(f"world {number}: {world.summary()}: {len(offences)} offences ({time.monotonic() - began:.1f} s)", flush=True)
+    for offence in offences[:10]:
+        print(f"  {offence}")
+    if trouble:
+        print(f"  {trouble}")
+    return len(offences), bool(trouble)
+
+
+def worlds(args):
+    """(how to lose, rounds) of each."""
+    left, i = args.rounds, 0
+    ways = ["none", "unsynced", "torn"] if args.lose == "all" else [args.lose]
+    while left > 0:
+        rounds = min(left, args.world)
+        yield ways[i % len(ways)], rounds
+        left, i = left - rounds, i + 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20, help="kills (20)")
+    parser.add_argument("--world", type=int, default=0, help="kills of one data directory (7, or 25 of many)")
+    parser.add_argument("--lose", choices=["none", "unsynced", "torn", "all"], default="all")
+    parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**9)))
+    parser.add_argument("--mutant", choices=LIES)
+    parser.add_argument("--keep", action="store_true", help="keep the directory in any case")
+    args = parser.parse_args()
+    args.world = args.world or (7 if args.rounds <= 50 else 25)
+    if args.mutant:
+        args.lose = "unsynced"
+    if args.lose != "none" and not os.path.exists(SHIM):
+        parser.error(f"{SHIM} is not there: UNSYNCED must name it")
+    top = os.path.realpath(tempfile.mkdtemp(prefix="weircrash-"))
+    print(f"seed {args.seed}", flush=True)
+    offences, trouble = 0, False
+    for number, (lose, rounds) in enumerate(worlds(args), 1):
+        offences, trouble = run_world(args, number, lose, rounds, top)
+        if offences or trouble:
+            break
+    good = offences > 0 if args.mutant else not (offences or trouble)
+    if args.keep or not good:
+        print(f"kept: {top}")
+    else:
+        shutil.rmtree(top)
+    if not good:
+        print(f"FAILED: {'nothing was found' if args.mutant else 'again'} with --seed {args.seed}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
