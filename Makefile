@@ -6,8 +6,9 @@ MESON_TEST = meson test -C $(BUILD) --print-errorlogs
 SEED ?= 1
 STEPS ?= 1000000
 FUZZ_SECONDS ?= 60
+ROUNDS ?= 200
 
-.PHONY: all demo demo-thumbnails test test-keyed bench bench-core lint fmt asan fuzz sim sim-mutants install docs clean help
+.PHONY: all demo demo-durable demo-thumbnails test test-keyed crash bench bench-core lint fmt asan fuzz sim sim-mutants install docs clean help
 
 all: $(BUILD)/build.ninja ## build everything
 	@$(NINJA)
@@ -22,6 +23,10 @@ demo: all ## the main job: primes below 1,000,000 through hub and worker process
 demo-thumbnails: all ## ImageMagick as a worker, over the images of a Debian package
 	@tools/setup thumbnails
 	@examples/thumbnails/run
+
+demo-durable: all ## durable jobs: 200 are accepted, the hub is killed and started again, each ends once
+	@tools/setup durable
+	@examples/durable/run
 
 test: ## build, then all tests (under 15 minutes on 2 cores)
 	@tools/setup test
@@ -61,6 +66,10 @@ test-keyed: all ## 10,000 keys while each second a worker comes and one is kille
 	@PYTHONPATH=test/lib WEIR=$(BUILD)/src/cli/weir WEIRTEST_BIN=$(BUILD)/test/integ WEIRTEST_SECONDS=60 \
 		/usr/bin/python3 test/integ/t28_keyed.py Keyed.test_upheaval
 
+crash: all ## kill -9 and power failures, ROUNDS times (200), while clients and workers go on
+	@PYTHONDONTWRITEBYTECODE=1 WEIR=$(BUILD)/src/cli/weir UNSYNCED=$(BUILD)/test/crash/unsynced.so \
+		/usr/bin/python3 test/crash/crash.py --rounds $(ROUNDS)
+
 bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@tools/setup bench
 	@test -f build-release/build.ninja || meson setup build-release -Dbuildtype=release -Db_lto=true >/dev/null
@@ -72,6 +81,7 @@ bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@bench/tail.py --build build-release
 	@bench/tail.py --build build-release --busy
 	@bench/fairness.py --build build-release
+	@bench/durable.py --build build-release
 	@bench/core.py --build build-release
 
 bench-core: all ## cost per dispatch by queue length and workers

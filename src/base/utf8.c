@@ -5,7 +5,12 @@ int32_t utf8_next(struct slice *text) {
     static const int32_t least[] = {0, 0x80, 0x800, 0x10000};
     if (text->n == 0) return -1;
     unsigned char first = (unsigned char)text->p[0];
-    size_t more = first < 0x80 ? 0 : first < 0xc2 ? 4 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : first < 0xf5 ? 3 : 4;
+    size_t more = first < 0x80   ? 0
+                  : first < 0xc2 ? 4
+                  : first < 0xe0 ? 1
+                  : first < 0xf0 ? 2
+                  : first < 0xf5 ? 3
+                                 : 4;
     if (more > 3 || text->n <= more) return -1;
     int32_t c = more == 0 ? first : first & (0x3f >> more);
     for (size_t i = 1; i <= more; i++) {

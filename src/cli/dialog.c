@@ -62,7 +62,8 @@ static bool parse_url(struct dialog *d, const char *url, const char *base) {
     size_t end = strlen(d->base);
     while (end > 0 && d->base[end - 1] == '/') d->base[--end] = '\0';
     bool fits = end == 0 || text_is_target(slice_of(d->base));
-    return fits && !strpbrk(d->base, "?#") && text_is_field_value(slice_of(d->host)) && !io_address_parse(address, &d->to);
+    return fits && !strpbrk(d->base, "?#") && text_is_field_value(slice_of(d->host)) &&
+           !io_address_parse(address, &d->to);
 }
 
 static int read_token(struct cli *cli, const struct dialog_options *o, struct dialog *d) {
@@ -93,9 +94,11 @@ int dialog_open(struct cli *cli, const struct dialog_options *o, const char *bas
         if (config.listen.count > 0) ret->url = strdup(config.listen.items[0]);
         config_fini(&config);
     }
-    if (!ret->url) return cli_fail(cli, CLI_USAGE, "the configuration has no listener for clients; give --hub URL");
+    if (!ret->url)
+        return cli_fail(cli, CLI_USAGE, "the configuration has no listener for clients; give --hub URL");
     if (!parse_url(ret, ret->url, base))
-        return cli_wrong(cli, "--hub: \"%s\" is not http://HOST[:PORT][/BASE] or unix:SOCKET[:/BASE]", ret->url);
+        return cli_wrong(cli, "--hub: \"%s\" is not http://HOST[:PORT][/BASE] or unix:SOCKET[:/BASE]",
+                         ret->url);
     return read_token(cli, o, ret);
 }
 
@@ -164,7 +167,8 @@ static int send_all(const struct dialog *d, struct slice s) {
 
 /* Appends what comes next: a count, 0 at the end, or a WEIR_E*. */
 static ptrdiff_t receive(struct dialog *d) {
-    struct timespec limit = {.tv_sec = (time_t)(d->patience_ms / 1000), .tv_nsec = (long)(d->patience_ms % 1000) * 1000000};
+    struct timespec limit = {.tv_sec = (time_t)(d->patience_ms / 1000),
+                             .tv_nsec = (long)(d->patience_ms % 1000) * 1000000};
     struct pollfd p = {.fd = d->fd, .events = POLLIN};
     char *room = buffer_reserve(&d->in, PIECE);
     if (!room) return WEIR_ENOMEM;
@@ -186,7 +190,8 @@ static int send_request(struct dialog *d, const char *method, const char *target
                         const struct slice *body) {
     struct buffer out;
     buffer_init(&out);
-    int err = buffer_printf(&out, "%s %s%s HTTP/1.1\r\nHost: %s\r\n%s", method, d->base, target, d->host, fields);
+    int err =
+        buffer_printf(&out, "%s %s%s HTTP/1.1\r\nHost: %s\r\n%s", method, d->base, target, d->host, fields);
     if (!err && d->token) err = buffer_printf(&out, "Authorization: Bearer %s\r\n", d->token);
     if (!err && body) err = buffer_printf(&out, "Content-Length: %zu\r\n", body->n);
     if (!err) err = buffer_append_slice(&out, SLICE("\r\n"));
@@ -206,7 +211,8 @@ static int read_head(struct dialog *d, struct dialog_answer *a) {
             if (n <= 0) return n ? (int)n : WEIR_ECLOSED;
         }
         if (size < 0) return WEIR_EMALFORMED;
-        int err = http1_response((struct slice){buffer_slice(&d->in).p, (size_t)size}, &a->arena, &a->head, NULL);
+        int err =
+            http1_response((struct slice){buffer_slice(&d->in).p, (size_t)size}, &a->arena, &a->head, NULL);
         if (err) return err;
         buffer_consume(&d->in, (size_t)size);
     } while (a->head.status < 200);
@@ -281,8 +287,8 @@ int dialog_refused(struct cli *cli, const struct dialog_answer *a) {
 void dialog_add_segment(struct buffer *target, const char *name) {
     (void)buffer_append_slice(target, SLICE("/"));
     for (; *name; name++) {
-        bool plain = strchr("-._~", *name) || (*name >= '0' && *name <= '9') || (*name >= 'a' && *name <= 'z') ||
-                     (*name >= 'A' && *name <= 'Z');
+        bool plain = strchr("-._~", *name) || (*name >= '0' && *name <= '9') ||
+                     (*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z');
         (void)buffer_printf(target, plain ? "%c" : "%%%02X", (unsigned char)*name);
     }
 }

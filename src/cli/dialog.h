@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests to a hub's API, one after the other on a kept connection; blocking. For commands that are its clients. */
+/* Requests to a hub's API, one after the other on a kept connection; blocking. For commands that are its
+ * clients. */
 #ifndef CLI_DIALOG_H
 #define CLI_DIALOG_H
 
@@ -16,8 +17,8 @@ struct dialog {
     int fd;                          /* -1: not connected */
     struct buffer in;
     uint64_t patience_ms;
-    /* For who ends waits by a signal, whose handler sets *stop: it keeps the signal blocked, and these are let
-       through while an answer is waited for. stop NULL: waits go on. */
+    /* For who ends waits by a signal, whose handler sets *stop: it keeps the signal blocked, and these are
+       let through while an answer is waited for. stop NULL: waits go on. */
     volatile sig_atomic_t *stop;
     sigset_t unmasked;
 };
@@ -33,9 +34,10 @@ struct dialog_answer {
 enum { DIALOG_HUB, DIALOG_TOKEN, DIALOG_TOKEN_FILE, DIALOG_OPTIONS };
 /* The first rows of a command that has a dialog. */
 #define DIALOG_OPTION_ROWS                                                                                   \
-    [DIALOG_HUB] = {"hub", 0, "URL",                                                                         \
-                    "the hub: http://HOST[:PORT][/BASE] or unix:SOCKET[:/BASE] (the configuration's listen; " \
-                    "http://127.0.0.1:8080)"},                                                               \
+    [DIALOG_HUB] =                                                                                           \
+        {"hub", 0, "URL",                                                                                    \
+         "the hub: http://HOST[:PORT][/BASE] or unix:SOCKET[:/BASE] (the configuration's listen; "           \
+         "http://127.0.0.1:8080)"},                                                                          \
     [DIALOG_TOKEN] = {"token", 0, "SECRET", "a client-token of the hub; --token-file hides it from ps"},     \
     [DIALOG_TOKEN_FILE] = {"token-file", 0, "FILE", "the token is the first line of FILE"}
 
@@ -49,9 +51,9 @@ bool dialog_take(struct dialog_options *o, int option, const char *value);
 /* base: where the API is when the URL has no path. -1, or the exit status with which it has failed. */
 int dialog_open(struct cli *cli, const struct dialog_options *o, const char *base, struct dialog *ret);
 void dialog_close(struct dialog *d);
-/* target: behind the base. fields: whole header lines, or "". wait_ms: how long the hub may take besides. 0 and
-   *ret, which dialog_answer_fini frees; WEIR_ECONNECT, WEIR_ETIMEDOUT, WEIR_ECLOSED, WEIR_ECANCELLED (stop),
-   WEIR_EMALFORMED, WEIR_ENOMEM. */
+/* target: behind the base. fields: whole header lines, or "". wait_ms: how long the hub may take besides. 0
+   and *ret, which dialog_answer_fini frees; WEIR_ECONNECT, WEIR_ETIMEDOUT, WEIR_ECLOSED, WEIR_ECANCELLED
+   (stop), WEIR_EMALFORMED, WEIR_ENOMEM. */
 int dialog_ask(struct dialog *d, const char *method, const char *target, const char *fields,
                const struct slice *body, uint64_t wait_ms, struct dialog_answer *ret);
 void dialog_answer_fini(struct dialog_answer *a);

@@ -53,8 +53,9 @@ static int publish(struct cli *cli, const struct pub *p, struct slice message) {
         (void)buffer_append(&target, "", 1);
         (void)buffer_append(&fields, "", 1);
         bool ok = !target.starved && !fields.starved;
-        int err = ok ? dialog_ask(&d, "POST", buffer_slice(&target).p, buffer_slice(&fields).p, &message, 0, &a)
-                     : WEIR_ENOMEM;
+        int err =
+            ok ? dialog_ask(&d, "POST", buffer_slice(&target).p, buffer_slice(&fields).p, &message, 0, &a)
+               : WEIR_ENOMEM;
         if (err)
             status = dialog_fail(cli, &d, err);
         else
@@ -72,11 +73,13 @@ int cmd_pub(struct cli *cli) {
     struct buffer in;
     int status = cli_options(cli, take, &p), err = 0;
     if (status >= 0) return status;
-    if (cli->argument_count < 1 || cli->argument_count > 2) return cli_wrong(cli, "wants a topic, and a message at most");
+    if (cli->argument_count < 1 || cli->argument_count > 2)
+        return cli_wrong(cli, "wants a topic, and a message at most");
     buffer_init(&in);
     if (cli->argument_count == 1) err = read_input(&in);
     struct slice message = cli->argument_count == 2 ? slice_of(cli->arguments[1]) : buffer_slice(&in);
-    status = err ? cli_fail(cli, CLI_FAILED, "cannot read the message: %s", weir_strerror(err)) : publish(cli, &p, message);
+    status = err ? cli_fail(cli, CLI_FAILED, "cannot read the message: %s", weir_strerror(err))
+                 : publish(cli, &p, message);
     buffer_fini(&in);
     return status;
 }

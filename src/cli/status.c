@@ -68,6 +68,22 @@ static void print_rings(const json_t *root) {
     json_decref(shares);
 }
 
+/* A line of what is stored, if anything is. */
+static void print_stored(const json_t *stored) {
+    const char *name, *before = "stored: ";
+    json_t *value;
+    char text[32];
+    json_object_foreach(json_object_get(stored, "jobs"), name, value) {
+        if (json_integer_value(value) == 0) continue;
+        printf("%s%s %s", before, cli_number((uint64_t)json_integer_value(value), text, sizeof text), name);
+        before = ", ";
+    }
+    json_int_t subscriptions = json_integer_value(json_object_get(stored, "subscriptions"));
+    json_int_t messages = json_integer_value(json_object_get(stored, "messages"));
+    if (subscriptions > 0) printf("%s%lld subscriptions, %lld messages", before, (long long)subscriptions, (long long)messages);
+    if (subscriptions > 0 || before[0] == ',') putchar('\n');
+}
+
 static void print_tables(const json_t *root) {
     static const struct cli_column services[] = {
         {"service", "name", 's'},          {"queued", "queued", 'n'},       {"bytes", "queued_bytes", 'n'},
@@ -106,6 +122,7 @@ static void print_tables(const json_t *root) {
         printf("%s %s %s", i ? "," : "", text, head[i].field);
     }
     putchar('\n');
+    print_stored(json_object_get(root, "stored"));
     CLI_TABLE("Services", services, json_object_get(root, "services"));
     const json_t *all = json_object_get(root, "tenants");
     if (json_array_size(all) > 1) CLI_TABLE("Tenants", tenants, all); /* besides those that named none */

@@ -20,7 +20,8 @@ const struct cli_option sub_options[] = {
     DIALOG_OPTION_ROWS,
     [COUNT] = {"count", 'n', "N", "end after N messages (no limit)"},
     [ONCE] = {"once", '1', NULL, "end after one message"},
-    [WAIT] = {"wait", 'w', "TIME", "end when no message has come for TIME; 0: print what is there (no limit)"},
+    [WAIT] = {"wait", 'w', "TIME",
+              "end when no message has come for TIME; 0: print what is there (no limit)"},
     [ACK] = {"ack", 0, "auto|explicit", "explicit: acknowledge each message when it has been written (auto)"},
     [DELETE] = {"delete", 0, NULL, "unsubscribe at the end"},
     [JSON] = {"json", 'j', NULL, "a JSON object per line: id, published, type, and body or (no text) base64"},
@@ -56,7 +57,8 @@ static bool take(void *ctx, struct cli *cli, int option, const char *value) {
         return true;
     case WAIT:
         s->timed = true;
-        if (slice_duration_ms(slice_of(value), &s->wait_ms) && s->wait_ms <= UINT64_C(365) * 86400 * 1000) return true;
+        if (slice_duration_ms(slice_of(value), &s->wait_ms) && s->wait_ms <= UINT64_C(365) * 86400 * 1000)
+            return true;
         cli_wrong(cli, "--wait: \"%s\" is not a time (seconds, or with ms, s, m, h)", value);
         return false;
     case ACK:
@@ -76,7 +78,8 @@ static bool take(void *ctx, struct cli *cli, int option, const char *value) {
 /* ---- requests ---- */
 
 /* A request about the subscription, or what lies behind it. -1 and *ret, or the exit status. */
-static int ask(struct sub *s, const char *method, const char *more, uint64_t wait_ms, struct dialog_answer *ret) {
+static int ask(struct sub *s, const char *method, const char *more, uint64_t wait_ms,
+               struct dialog_answer *ret) {
     char *target;
     if (asprintf(&target, "%s%s", buffer_slice(&s->path).p, more) < 0)
         return cli_fail(s->cli, CLI_FAILED, "%s", weir_strerror(WEIR_ENOMEM));
@@ -109,17 +112,22 @@ static json_t *encoded(struct slice bytes) {
 
 static void add_number(json_t *o, const char *key, const struct dialog_answer *a, const char *field) {
     uint64_t n;
-    if (slice_u64(head_get_name(&a->head, slice_of(field)), &n)) json_object_set_new(o, key, json_integer((json_int_t)n));
+    if (slice_u64(head_get_name(&a->head, slice_of(field)), &n))
+        json_object_set_new(o, key, json_integer((json_int_t)n));
+}
+
+static void add_text(json_t *o, const char *key, struct slice text) {
+    if (text.p && utf8_valid(text)) json_object_set_new(o, key, json_stringn(text.p, text.n));
 }
 
 /* False: out of memory, or it could not be written. */
 static bool print_json(const struct dialog_answer *a) {
     json_t *o = json_object();
-    struct slice body = buffer_slice(&a->body), type = head_get(&a->head, HEAD_CONTENT_TYPE);
+    struct slice body = buffer_slice(&a->body);
     add_number(o, "id", a, "weir-message");
-    add_number(o, "published", a, "weir-published");
+    add_text(o, "published", head_get_name(&a->head, SLICE("weir-published")));
     add_number(o, "delivery", a, "weir-delivery");
-    if (type.p) json_object_set_new(o, "type", json_stringn(type.p, type.n));
+    add_text(o, "type", head_get(&a->head, HEAD_CONTENT_TYPE));
     if (utf8_valid(body))
         json_object_set_new(o, "body", json_stringn(body.n ? body.p : "", body.n));
     else
@@ -172,7 +180,8 @@ static int print_messages(struct sub *s) {
         struct dialog_answer a;
         char query[64];
         uint64_t wait = poll_ms(s, since_ms);
-        snprintf(query, sizeof query, "?wait=%llums%s", (unsigned long long)wait, s->explicit_ack ? "&ack=explicit" : "");
+        snprintf(query, sizeof query, "?wait=%llums%s", (unsigned long long)wait,
+                 s->explicit_ack ? "&ack=explicit" : "");
         int status = ask(s, "GET", query, wait, &a);
         if (status >= 0) return status == CLI_OK ? -1 : status;
         if (a.status == 200) {

@@ -68,6 +68,7 @@ void held_enter(struct held *h) {
     list_push_back(&j->waiting, &h->waiting);
     jobs_line_count(h->line, 1);
     j->stats.held++;
+    j->held_bytes += held_size(h);
     j->retry_ms = 0;
 }
 
@@ -89,6 +90,7 @@ void held_free(struct held *h) {
         core_cancel(j->config.core, now_us(h), h->request, CORE_DELETED);
     if (!list_empty(&h->table)) {
         j->stats.held--;
+        j->held_bytes -= held_size(h);
         jobs_line_count(h->line, -1);
     }
     if (h->next_line) jobs_line_use(h->next_line, false);
@@ -147,6 +149,7 @@ static void finish(struct held *h, enum store_job_state state, const char *reaso
     job->reason = slice_of(reason);
     job->status = h->status;
     job->answer = (struct store_message){buffer_slice(&h->head), body};
+    h->op.lazy = !jobs_watched(h->jobs, h->job.id);
     submit_op(h);
 }
 
@@ -221,7 +224,9 @@ static void told_step(struct held *h) {
     struct jobs *j = h->jobs;
     arena_fini(&h->texts);
     h->texts = h->next_texts;
+    j->held_bytes -= held_size(h);
     h->job = h->next;
+    j->held_bytes += held_size(h);
     arena_init(&h->next_texts, 0, NULL, 0);
     jobs_line_count(h->next_line, 1);
     jobs_line_use(h->next_line, false);
@@ -323,6 +328,7 @@ static void on_fail(struct requester *r, const struct failure *why) {
     struct held *h = held_of(r);
     unsigned status = why->status ? why->status : error_status(why->error);
     h->request = 0;
+    if (h->phase == HELD_STORING) return; /* its answer was there, only its end was not */
     wheel_del(&h->jobs->wheel, &h->timer);
     if (h->phase == HELD_ANSWERING || why->error == WEIR_EDRAINING) {
         held_lose(h, CORE_DRAIN_OVER); /* the next hub to start takes it up */

@@ -68,10 +68,12 @@ struct jobs {
     struct list held[HELD_TABLE], lines[LINES_TABLE], watches[WATCH_TABLE];
     struct list waiting; /* held, to be given to the core */
     struct list hungry;  /* lines */
-    struct wheel wheel; /* of held ones */
+    uint64_t held_bytes; /* of the bodies of all held ones */
+    struct wheel wheel;  /* of held ones */
     struct wheel watch_wheel;
     struct store_op load, due;
-    bool loading, due_busy, due_stuck, draining;
+    bool loading, unloaded; /* what a hub before has left is being loaded, could not be loaded */
+    bool due_busy, due_stuck, draining;
     size_t due_at;
     uint64_t due_ms;    /* when the next delayed one is to run; UINT64_MAX: there is none */
     uint64_t retry_ms;  /* when what waits is given to the core (again); UINT64_MAX: nothing waits */
@@ -87,6 +89,10 @@ struct line *jobs_line(struct jobs *j, struct slice service, struct slice tenant
 void jobs_line_waits(struct line *l);
 /* One is held no more, or from now on. The last may free the line. */
 void jobs_line_count(struct line *l, int more);
+/* The memory that its body takes. */
+static inline uint64_t held_size(const struct held *h) {
+    return h->job.message.body.bytes.n;
+}
 /* It stays while it is used. */
 void jobs_line_use(struct line *l, bool use);
 /* A job is to run then. */
@@ -94,6 +100,8 @@ void jobs_due(struct jobs *j, uint64_t run_at);
 /* It has ended, and the store knows: tells who waits for it. ended: when, for its callback; 0: it has none. */
 void jobs_ended(struct jobs *j, struct store_id id, enum store_job_state state, uint64_t ended);
 struct held *jobs_held(const struct jobs *j, struct store_id id);
+/* Does somebody wait for its end? */
+bool jobs_watched(const struct jobs *j, struct store_id id);
 
 /* held.c */
 /* A job that is leased to this hub, copied. NULL: out of memory. In no table yet. */

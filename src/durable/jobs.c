@@ -19,6 +19,7 @@ enum {
     WINDOW = 256,        /* held of a line */
     WINDOW_LEAST = 16,   /* when many lines have some */
     HELD_MOST = 16384,   /* from which on windows are small */
+    HELD_BYTES_MOST = 64 << 20,
     DUE_AT_ONCE = 256,
     AGAIN_MS = 50 /* what the core or memory had no room for is tried again */
 };
@@ -49,7 +50,7 @@ struct line *jobs_line(struct jobs *j, struct slice service, struct slice tenant
 }
 
 static size_t window(const struct jobs *j) {
-    return j->stats.held < HELD_MOST ? WINDOW : WINDOW_LEAST;
+    return j->stats.held < HELD_MOST && j->held_bytes < HELD_BYTES_MOST ? WINDOW : WINDOW_LEAST;
 }
 
 static void line_tidy(struct line *l) {
@@ -198,7 +199,8 @@ static void on_loaded(struct store_op *op) {
     if (err == 0 && op->next) jobs_due(j, op->next);
     store_op_fini(op);
     j->loading = false;
-    if (err != 0) submit_load(j);
+    j->unloaded = err != 0;
+    if (err != 0) soon(j, &j->lack_ms);
 }
 
 static void submit_load(struct jobs *j) {
@@ -238,6 +240,7 @@ static void submit_waiting(struct jobs *j) {
 /* What memory lacked for. */
 static void take_up_again(struct jobs *j) {
     if (j->due_stuck) due_taken_up(j);
+    if (j->unloaded && !j->loading) submit_load(j);
     for (size_t i = 0; i < LINES_TABLE; i++)
         LIST_FOR (node, &j->lines[i]) {
             struct line *l = CONTAINER_OF(node, struct line, node);
@@ -340,6 +343,13 @@ struct held *jobs_held(const struct jobs *j, struct store_id id) {
         if (store_id_compare(h->job.id, id) == 0) return h;
     }
     return NULL;
+}
+
+bool jobs_watched(const struct jobs *j, struct store_id id) {
+    const struct list *place = &j->watches[id.lo % WATCH_TABLE];
+    LIST_FOR (node, place)
+        if (store_id_compare(CONTAINER_OF(node, struct jobs_watch, link)->id, id) == 0) return true;
+    return false;
 }
 
 bool jobs_look(const struct jobs *j, struct store_id id, struct jobs_view *ret) {

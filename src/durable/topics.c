@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Topics and subscriptions, and the calls about them. Each is one operation of the store, a struct topics_task,
- * which outlives the caller's interest in it. Memory follows what the store has completed, in its order.
+ * Topics and subscriptions, and the calls about them. Each is one operation of the store, a struct
+ * topics_task, which outlives the caller's interest in it. Memory follows what the store has completed, in
+ * its order.
  */
 #include "durable/topics.h"
 #include "base/hash.h"
@@ -90,6 +91,22 @@ static void call_start(struct topics *t, struct topics_task *k, void (*start)(st
 void topics_call_leave(struct topics_call *c) {
     if (c->task) c->task->call = NULL;
     c->task = NULL;
+    if (c->is_later) list_del(&c->later);
+    c->is_later = false;
+}
+
+void topics_call_later(struct topics *t, struct topics_call *c, int err) {
+    list_push_back(&t->later, &c->later);
+    c->is_later = true;
+    c->err = err;
+}
+
+static void answer_later(struct topics *t) {
+    for (struct list *node; (node = list_pop_front(&t->later));) {
+        struct topics_call *c = CONTAINER_OF(node, struct topics_call, later);
+        c->is_later = false;
+        c->done(c, c->err);
+    }
 }
 
 /* ---- what there is ---- */
@@ -298,17 +315,21 @@ static void published(struct topics_task *k, int err) {
     struct list now, *node;
     list_init(&now);
     list_splice_back(&now, &topic->hungry);
-    while ((node = list_pop_front(&now))) topics_serve(CONTAINER_OF(node, struct topics_subscription, hungry));
+    while ((node = list_pop_front(&now)))
+        topics_serve(CONTAINER_OF(node, struct topics_subscription, hungry));
 }
 
 static void publish(struct topics_task *k) {
     struct topics *t = k->topics;
     if (!topic_find(t, k->op.topic)) { /* nor is a subscription being made: nothing is kept */
+        struct topics_call *c = k->call;
         t->stats.published++;
-        answer(k, 0);
+        topics_task_end(k);
+        if (c) topics_call_later(t, c, 0);
         return;
     }
-    k->op.message = (struct store_topic_message){.at = topics_now(t), .type = k->op.name, .body = intake_peek(k->intake)};
+    k->op.message =
+        (struct store_topic_message){.at = topics_now(t), .type = k->op.name, .body = intake_peek(k->intake)};
     k->op.name = (struct slice){0};
     topics_task_submit(k);
 }
@@ -321,7 +342,10 @@ void topics_publish(struct topics *t, struct slice topic, struct slice type, str
     else
         intake_free(in);
     *in = NULL;
-    call_start(t, k, publish, c);
+    if (k)
+        call_start(t, k, publish, c);
+    else
+        topics_call_later(t, c, WEIR_ENOMEM);
 }
 
 uint64_t topics_max_message(const struct topics *t) {
@@ -382,7 +406,8 @@ static void loaded(struct topics_task *k, int err) {
 }
 
 static int load(struct topics *t) {
-    struct topics_task *k = topics_task_new(t, STORE_TOPIC_LOAD, (struct slice){0}, (struct slice){0}, loaded);
+    struct topics_task *k =
+        topics_task_new(t, STORE_TOPIC_LOAD, (struct slice){0}, (struct slice){0}, loaded);
     if (!k) return WEIR_ENOMEM;
     t->loading = true;
     t->retry_at = 0;
@@ -399,6 +424,7 @@ int topics_new(const struct topics_config *config, struct topics **ret) {
     wheel_init(&t->wheel, topics_now(t));
     list_init(&t->early);
     list_init(&t->early_readers);
+    list_init(&t->later);
     if (random_entropy(&t->seed) != 0) t->seed = topics_now(t);
     int err = load(t);
     if (err != 0) {
@@ -411,6 +437,7 @@ int topics_new(const struct topics_config *config, struct topics **ret) {
 
 void topics_tick(struct topics *t, uint64_t now) {
     struct wheel_timer *w;
+    answer_later(t);
     if (t->retry_at && now >= t->retry_at && load(t) != 0) t->retry_at = now + TOPICS_RETRY_MS;
     while ((w = wheel_expire(&t->wheel, now))) {
         struct topics_timer *timer = CONTAINER_OF(w, struct topics_timer, wheel);
@@ -419,7 +446,7 @@ void topics_tick(struct topics *t, uint64_t now) {
 }
 
 uint64_t topics_next_time(const struct topics *t) {
-    uint64_t next = wheel_next(&t->wheel);
+    uint64_t next = list_empty(&t->later) ? wheel_next(&t->wheel) : 0;
     return t->retry_at && t->retry_at < next ? t->retry_at : next;
 }
 

@@ -4,13 +4,13 @@
  * which, and which messages are out: given to somebody and not acknowledged yet. Pure: time comes in, I/O is
  * the store's. Loop thread.
  *
- * Whatever is asked for is answered by a callback, once the store has completed what the answer depends on, or
- * from within the call when memory knows it. Until what there is has been loaded, calls wait for that.
+ * Whatever is asked for is answered by a callback, once the store has completed what the answer depends on,
+ * or from within the call when memory knows it. Until what there is has been loaded, calls wait for that.
  *
- * A message of a subscription is given to one reader at a time. One who is to acknowledge it has it leased for a
- * time; one who is not has it acknowledged before it gets it. What is not acknowledged in the end (the lease has
- * passed, the reader has left) is given out again, before what is newer. A message that was acknowledged for a
- * reader who has left meanwhile is kept in memory and given to the next.
+ * A message of a subscription is given to one reader at a time. One who is to acknowledge it has it leased
+ * for a time; one who is not has it acknowledged before it gets it. What is not acknowledged in the end (the
+ * lease has passed, the reader has left) is given out again, before what is newer. A message that was
+ * acknowledged for a reader who has left meanwhile is kept in memory and given to the next.
  */
 #ifndef DURABLE_TOPICS_H
 #define DURABLE_TOPICS_H
@@ -53,12 +53,16 @@ struct topics_stats {
 void topics_stats(const struct topics *t, struct topics_stats *ret);
 
 /* ---- calls ----
-   The caller's, embedded. done is called once, maybe from within; not after topics_call_leave. Names and types
-   are copied. 0, WEIR_ENOTFOUND, WEIR_ENOMEM, or the store's WEIR_ENOSPACE, WEIR_EUNAVAILABLE, WEIR_ECORRUPT. */
+   The caller's, embedded. done is called once, maybe from within; not after topics_call_leave. Names and
+   types are copied. 0, WEIR_ENOTFOUND, WEIR_ENOMEM, or the store's WEIR_ENOSPACE, WEIR_EUNAVAILABLE,
+   WEIR_ECORRUPT. */
 struct topics_task;
 struct topics_call {
     void (*done)(struct topics_call *c, int err);
     struct topics_task *task; /* NULL: not under way */
+    struct list later;        /* of topics_call_later */
+    bool is_later;
+    int err;
 };
 
 /* Also 0 when it was there before. WEIR_ENOSPACE also for max_subscriptions. */
@@ -67,9 +71,12 @@ void topics_unsubscribe(struct topics *t, struct slice topic, struct slice name,
 /* Message id; with up_to, and all before it. */
 void topics_acknowledge(struct topics *t, struct slice topic, struct slice name, uint64_t id, bool up_to,
                         struct topics_call *c);
-/* Takes over what was taken in, which is over. */
+/* Takes over what was taken in, which is over. done is not called from within: it may be its last bytes that
+   bring this about, while somebody further up still has to do with them. */
 void topics_publish(struct topics *t, struct slice topic, struct slice type, struct intake **in,
                     struct topics_call *c);
+/* Has done called with this by the next topics_tick. */
+void topics_call_later(struct topics *t, struct topics_call *c, int err);
 /* Nobody wants to know any more; what was asked for happens nevertheless. */
 void topics_call_leave(struct topics_call *c);
 
@@ -91,17 +98,17 @@ struct topics_message {
 
 struct topics_reader;
 struct topics_reader_ops {
-    /* A message, borrowed for the call. With this one that reads once is through, unless the body is a blob and
-       it is not to acknowledge it: then topics_confirm or topics_reader_leave follows. A stream returns false
-       when it has left within (its memory may be gone). */
+    /* A message, borrowed for the call. With this one that reads once is through, unless the body is a blob
+       and it is not to acknowledge it: then topics_confirm or topics_reader_leave follows. A stream returns
+       false when it has left within (its memory may be gone). */
     bool (*give)(struct topics_reader *r, const struct topics_message *m);
     /* It is through: 0: no message came in time, or the hub drains; WEIR_ENOTFOUND: no such subscription (any
        more); or what else went wrong. */
     void (*over)(struct topics_reader *r, int err);
     /* After topics_confirm. 0: acknowledged; else not. It is through. NULL for streams. */
     void (*confirmed)(struct topics_reader *r, int err);
-    /* Streams only: the subscription is there; how many of the bytes written have reached the client; a sign of
-       life is due. */
+    /* Streams only: the subscription is there; how many of the bytes written have reached the client; a sign
+       of life is due. */
     void (*begun)(struct topics_reader *r);
     uint64_t (*sent)(const struct topics_reader *r);
     void (*beat)(struct topics_reader *r);

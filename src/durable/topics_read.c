@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Readers: who waits for messages of a subscription, and gets them. One STORE_TOPIC_READ per subscription is
- * under way at a time; what it brings goes to those who wait, in turn. A reader that is through is not touched
- * any more: its memory is the caller's, and may be gone.
+ * under way at a time; what it brings goes to those who wait, in turn. A reader that is through is not
+ * touched any more: its memory is the caller's, and may be gone.
  */
 #include "base/assert.h"
 #include "durable/topics_state.h"
 #include "weir/weir.h"
 #include <stdlib.h>
 
-enum { READ_MOST = 64, READ_BYTES = 1024 * 1024 };
+enum { READ_MOST = 64, READ_BYTES = 256 * 1024 };
 
 static struct topics_reader *first_waiting(const struct topics_subscription *s) {
     return list_empty(&s->waiting) ? NULL : CONTAINER_OF(s->waiting.next, struct topics_reader, waiting);
@@ -52,7 +52,7 @@ void topics_reader_leave(struct topics_reader *r) {
 void topics_dismiss(struct topics_subscription *s, int err) {
     LIST_FOR (node, &s->readers) {
         struct topics_reader *r = CONTAINER_OF(node, struct topics_reader, node);
-        if (r->task) continue; /* which will tell it */
+        if (r->task) continue;                       /* which will tell it */
         if (!r->stream && list_empty(&r->waiting)) { /* it has its message, but for the end */
             if (!s->gone) continue;
             list_del(&r->node);
@@ -75,7 +75,8 @@ static void on_deadline(struct topics_timer *timer, uint64_t now) {
 static void stream_timer(struct topics_reader *r) {
     uint64_t at = topics_now(r->topics) + TOPICS_BATCH_MS;
     if (list_empty(&r->held) || at > r->beat_at) at = r->beat_at;
-    if (!wheel_pending(&r->timer.wheel) || at < r->timer.wheel.when) wheel_add(&r->topics->wheel, &r->timer.wheel, at);
+    if (!wheel_pending(&r->timer.wheel) || at < r->timer.wheel.when)
+        wheel_add(&r->topics->wheel, &r->timer.wheel, at);
 }
 
 static void on_stream_timer(struct topics_timer *timer, uint64_t now) {
@@ -229,11 +230,12 @@ static void taken(struct topics_task *k, int err) {
         const struct topics_kept *m = k->kept;
         count_given(s->topics, delivery);
         detach(r);
-        (void)r->ops->give(r, &(struct topics_message){.id = m->id,
-                                                       .at = m->at,
-                                                       .delivery = delivery,
-                                                       .type = {m->text, m->type_size},
-                                                       .body.bytes = {m->text + m->type_size, m->size - m->type_size}});
+        (void)r->ops->give(
+            r, &(struct topics_message){.id = m->id,
+                                        .at = m->at,
+                                        .delivery = delivery,
+                                        .type = {m->text, m->type_size},
+                                        .body.bytes = {m->text + m->type_size, m->size - m->type_size}});
     } else if (r && err == WEIR_ENOTFOUND && !s->gone && !s->topics->draining) {
         wait_again(s, r);
     } else if (r) {
@@ -295,8 +297,8 @@ static void give_out(struct topics_subscription *s, struct topics_out *o, struct
     }
 }
 
-/* Gives it to the first that waits. o NULL: it was not out before. False: it could not be; that reader has been
-   told so. */
+/* Gives it to the first that waits. o NULL: it was not out before. False: it could not be; that reader has
+   been told so. */
 static bool give(struct topics_subscription *s, struct topics_out *o, const struct store_topic_message *m) {
     struct topics_reader *r = first_waiting(s);
     bool fresh = !o;
@@ -326,7 +328,8 @@ static void hand_out(struct topics_subscription *s, const struct store_op *op) {
     for (size_t i = 0; i < op->count; i++) {
         const struct store_topic_message *m = &op->messages[i];
         drop_lost(s, op->after, m->id);
-        for (struct topics_out *b; (b = topics_out_first_back(s)) && b->kept && b->id < m->id && first_waiting(s);)
+        for (struct topics_out *b;
+             (b = topics_out_first_back(s)) && b->kept && b->id < m->id && first_waiting(s);)
             give_kept(s, b);
         if (!first_waiting(s)) return;
         struct topics_out *o = topics_out_find(s, m->id);
@@ -476,7 +479,8 @@ static void on_confirmed(struct topics_task *k, int err) {
 
 void topics_confirm(struct topics_reader *r) {
     struct topics_out *o = r->out;
-    if (!o) { /* somebody else has acknowledged it, or the subscription is gone: there is nothing more to do */
+    if (!o) { /* somebody else has acknowledged it, or the subscription is gone: there is nothing more to do
+               */
         detach(r);
         r->ops->confirmed(r, 0);
         return;

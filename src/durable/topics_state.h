@@ -7,8 +7,8 @@
 #include "durable/topics.h"
 
 enum {
-    TOPICS_OUT_MOST = 10000,              /* messages of one subscription that are out at once */
-    TOPICS_KEPT_MOST = 64 * 1024 * 1024,  /* bytes kept for readers to come */
+    TOPICS_OUT_MOST = 10000,             /* messages of one subscription that are out at once */
+    TOPICS_KEPT_MOST = 64 * 1024 * 1024, /* bytes kept for readers to come */
     TOPICS_RETRY_MS = 1000,
     TOPICS_BATCH_MS = 100 /* acknowledgements of a stream */
 };
@@ -46,6 +46,7 @@ struct topics {
     size_t making;                    /* subscriptions being made */
     size_t kept;                      /* bytes */
     struct list early, early_readers; /* wait for the load */
+    struct list later;                /* calls to be answered by the next tick */
 };
 
 struct topics_topic {

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Topics over HTTP: /T to publish, /T/S to subscribe, read and leave, /T/S/ID to acknowledge. Each request is a
- * call or a reader of the engine (durable/topics.h) until it is answered, or its client has left.
+ * Topics over HTTP: /T to publish, /T/S to subscribe, read and leave, /T/S/ID to acknowledge. Each request is
+ * a call or a reader of the engine (durable/topics.h) until it is answered, or its client has left.
  */
 #include "edge/topics_api.h"
 #include "base/utf8.h"
 #include "weir/weir.h"
 #include "wire/problem.h"
 #include "wire/target.h"
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define MOST_WAIT_MS (UINT64_C(3600) * 1000)
 #define MOST_LEASE_MS (UINT64_C(30) * 24 * 3600 * 1000)
@@ -18,7 +20,8 @@ void topics_refuse(struct ask *a, int err, const char *absent) {
     const char *detail = NULL;
     unsigned retry_s = 0;
     if (err == WEIR_ENOTFOUND) detail = absent;
-    if (err == WEIR_ENOSPACE) detail = "the store is full, or there are as many subscriptions as max-subscriptions allows";
+    if (err == WEIR_ENOSPACE)
+        detail = "the store is full, or there are as many subscriptions as max-subscriptions allows";
     if (err == WEIR_ETOOBIG) detail = "the message is over max-message";
     if (err == WEIR_EUNAVAILABLE || err == WEIR_ENOMEM || err == WEIR_EDRAINING) retry_s = 1;
     reply_problem(a, err, 0, detail, retry_s, false);
@@ -138,7 +141,7 @@ static void on_published(struct topics_call *c, int err) {
 static void on_taken_in(void *ctx, int err) {
     struct publication *p = ctx;
     if (err != 0)
-        publication_end(p, err);
+        topics_call_later(topics_of(p->ask), &p->topics, err);
     else
         topics_publish(topics_of(p->ask), p->topic, head_get(&p->ask->message->head, HEAD_CONTENT_TYPE),
                        &p->intake, &p->topics);
@@ -213,9 +216,20 @@ static void poll_end(struct poll *p) {
     poll_free(p);
 }
 
+enum { TIME_TEXT = 64 };
 struct texts {
-    char id[SLICE_U64], at[SLICE_U64], delivery[SLICE_U64];
+    char id[SLICE_U64], at[TIME_TEXT], delivery[SLICE_U64];
 };
+
+/* Unix ms as RFC 3339 text in UTC. */
+static struct slice time_text(char text[TIME_TEXT], uint64_t ms) {
+    time_t s = (time_t)(ms / 1000);
+    struct tm tm = {0};
+    gmtime_r(&s, &tm);
+    size_t n = strftime(text, TIME_TEXT - 8, "%Y-%m-%dT%H:%M:%S", &tm);
+    n += (size_t)snprintf(text + n, 8, ".%03uZ", (unsigned)(ms % 1000));
+    return (struct slice){text, n};
+}
 
 static size_t message_fields(struct reply_field fields[FIELDS], struct texts *texts,
                              const struct topics_message *m, bool acknowledges) {
@@ -223,9 +237,10 @@ static size_t message_fields(struct reply_field fields[FIELDS], struct texts *te
     if (m->type.n) fields[n++] = (struct reply_field){SLICE("content-type"), m->type};
     fields[n++] = (struct reply_field){SLICE("cache-control"), SLICE("no-store")};
     fields[n++] = (struct reply_field){SLICE("weir-message"), slice_from_u64(texts->id, m->id)};
-    fields[n++] = (struct reply_field){SLICE("weir-published"), slice_from_u64(texts->at, m->at)};
+    fields[n++] = (struct reply_field){SLICE("weir-published"), time_text(texts->at, m->at)};
     if (acknowledges)
-        fields[n++] = (struct reply_field){SLICE("weir-delivery"), slice_from_u64(texts->delivery, m->delivery)};
+        fields[n++] =
+            (struct reply_field){SLICE("weir-delivery"), slice_from_u64(texts->delivery, m->delivery)};
     return n;
 }
 
@@ -238,7 +253,8 @@ static int reply_stream(struct ask *a, const struct topics_message *m, bool ackn
     struct http_head head = {.status = 200, .has_length = true, .content_length = m->body.size};
     size_t n = message_fields(fields, &texts, m, acknowledges);
     int err = head_add(&head, arena, HEAD_CONTENT_LENGTH, slice_from_u64(size, m->body.size));
-    for (size_t i = 0; i < n && err == 0; i++) err = head_add_name(&head, arena, fields[i].name, fields[i].value);
+    for (size_t i = 0; i < n && err == 0; i++)
+        err = head_add_name(&head, arena, fields[i].name, fields[i].value);
     if (err == 0) a->requester.ops->reply(&a->requester, &head, body);
     return err;
 }
@@ -333,10 +349,12 @@ static void on_over(struct topics_reader *r, int err) {
     if (err != 0)
         topics_refuse(a, err, no_subscription);
     else
-        reply_own(a, 204, NULL, &(struct reply_field){SLICE("cache-control"), SLICE("no-store")}, 1, (struct slice){0});
+        reply_own(a, 204, NULL, &(struct reply_field){SLICE("cache-control"), SLICE("no-store")}, 1,
+                  (struct slice){0});
 }
 
-static const struct topics_reader_ops poll_ops = {.give = on_give, .over = on_over, .confirmed = on_confirmed};
+static const struct topics_reader_ops poll_ops = {
+    .give = on_give, .over = on_over, .confirmed = on_confirmed};
 
 static void read_one(struct ask *a, const struct topics_get *get) {
     struct poll *p = calloc(1, sizeof *p);
@@ -387,7 +405,8 @@ static const char *read_query(struct ask *a, struct slice query, struct topics_g
     get->acknowledges = slice_eq(ack, SLICE("explicit"));
     if (wait.p && !slice_duration_ms(wait, &get->wait_ms)) return "wait must be a duration such as 30s";
     if (get->wait_ms > MOST_WAIT_MS) get->wait_ms = MOST_WAIT_MS;
-    if (time.p && (!slice_duration_ms(time, &get->lease_ms) || !get->lease_ms || get->lease_ms > MOST_LEASE_MS))
+    if (time.p &&
+        (!slice_duration_ms(time, &get->lease_ms) || !get->lease_ms || get->lease_ms > MOST_LEASE_MS))
         return "ack-time must be a duration such as 30s, at most 30d";
     get->stream = accepts_events(&a->message->head);
     if (get->stream && !read_resume(a, query, get)) return "Last-Event-ID must be the id of a message";
@@ -417,9 +436,8 @@ static void refuse_method(struct ask *a, struct slice allow) {
     char made[33];
     struct buffer body;
     request_id_make(a->conn->edge, made);
-    struct problem p = {.status = 405,
-                        .detail = SLICE("this method is not for topics; see Allow"),
-                        .request_id = {made, 32}};
+    struct problem p = {
+        .status = 405, .detail = SLICE("this method is not for topics; see Allow"), .request_id = {made, 32}};
     struct reply_field fields[] = {{SLICE("content-type"), SLICE("application/problem+json")},
                                    {SLICE("allow"), allow}};
     buffer_init(&body);
@@ -457,7 +475,10 @@ enum method { GET, POST, DELETE, OTHER };
 
 static enum method method_of(const struct ask *a) {
     struct slice m = a->message->head.method;
-    return slice_eq(m, SLICE("GET")) ? GET : slice_eq(m, SLICE("POST")) ? POST : slice_eq(m, SLICE("DELETE")) ? DELETE : OTHER;
+    return slice_eq(m, SLICE("GET"))      ? GET
+           : slice_eq(m, SLICE("POST"))   ? POST
+           : slice_eq(m, SLICE("DELETE")) ? DELETE
+                                          : OTHER;
 }
 
 static void serve_subscription(struct ask *a, struct slice topic, struct slice name, struct slice query) {
@@ -484,9 +505,10 @@ void topics_api_serve(struct ask *a, struct slice rest, struct slice query, stru
     int n = root ? 0 : split(rest, &a->message->arena, names);
     enum method method = method_of(a);
     if (n < 0)
-        reply_problem(a, WEIR_EINVAL, 0,
-                      "names of topics and subscriptions are 1 to 255 bytes of UTF-8 without control characters", 0,
-                      false);
+        reply_problem(
+            a, WEIR_EINVAL, 0,
+            "names of topics and subscriptions are 1 to 255 bytes of UTF-8 without control characters", 0,
+            false);
     else if (n == 2)
         serve_subscription(a, names[0], names[1], query);
     else if (n == 1 && method == POST)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A subscription as a stream of server-sent events (WHATWG HTML, 9.2): the id is the message's, data is its body.
- * What is no UTF-8 text, has a carriage return (which would not come out as it went in) or is a blob, comes as an
- * event "base64". At most WINDOW bytes and one message wait to be written. A message counts as arrived when the
- * client's TCP has acknowledged all of it.
+ * A subscription as a stream of server-sent events (WHATWG HTML, 9.2): the id is the message's, data is its
+ * body. What is no UTF-8 text, has a carriage return (which would not come out as it went in) or is a blob,
+ * comes as an event "base64". At most WINDOW bytes and one message wait to be written. A message counts as
+ * arrived when the client's TCP has acknowledged all of it.
  */
 #include "base/base64.h"
 #include "base/utf8.h"
@@ -180,9 +180,14 @@ static void on_begun(struct topics_reader *r) {
     struct events *s = events_of(r);
     struct ask *a = s->ask;
     struct head_field fields[] = {
-        {.name = "content-type", .name_size = 12, .value = "text/event-stream", .value_size = 17, .id = HEAD_CONTENT_TYPE},
+        {.name = "content-type",
+         .name_size = 12,
+         .value = "text/event-stream",
+         .value_size = 17,
+         .id = HEAD_CONTENT_TYPE},
         {.name = "cache-control", .name_size = 13, .value = "no-store", .value_size = 8, .id = HEAD_OTHER}};
-    struct http_head head = {.status = 200, .fields = fields, .count = 2, .seen = UINT64_C(1) << HEAD_CONTENT_TYPE};
+    struct http_head head = {
+        .status = 200, .fields = fields, .count = 2, .seen = UINT64_C(1) << HEAD_CONTENT_TYPE};
     s->begun = true;
     stream_user_timeout(&a->conn->stream, PEER_GONE_MS);
     body_producer(s->to, (struct body_side){on_room, s});
@@ -204,7 +209,8 @@ static void on_over(struct topics_reader *r, int err) {
     body_unref(to);
 }
 
-/* How many bytes of the events have reached the client's kernel, at least: what chunks add counts as missing. */
+/* How many bytes of the events have reached the client's kernel, at least: what chunks add counts as missing.
+ */
 static uint64_t on_sent(const struct topics_reader *r) {
     const struct events *s = events_of(r);
     const struct stream *stream = &s->ask->conn->stream;
@@ -247,7 +253,8 @@ void topics_stream(struct ask *a, const struct topics_get *get) {
     s->resuming.done = on_resumed;
     s->ask = a;
     a->call = &s->call;
-    uint64_t beat_ms = cfg->body_timeout_us / 3000; /* no byte for body-timeout, and the connection is closed */
+    uint64_t beat_ms =
+        cfg->body_timeout_us / 3000; /* no byte for body-timeout, and the connection is closed */
     s->reader.ops = &events_ops;
     s->reader.topic = get->topic;
     s->reader.name = get->name;

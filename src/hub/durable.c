@@ -12,7 +12,7 @@
 #include "weir/weir.h"
 #include <stdlib.h>
 
-enum { SWEEP_MS = 10000 };
+enum { SWEEP_MS = 10000, MEMORY_MOST = 256 << 20 };
 
 /* Unix time that does not jump: the machine's clock at the start, and what has passed since. */
 static uint64_t now_ms(void *ctx) {
@@ -140,6 +140,7 @@ static int make_topics(struct hub *h) {
 int hub_make_durable(struct hub *h, char **ret_text) {
     struct store_sqlite_config c = {
         .dir = h->config->data, .wake = on_store, .ctx = h, .max_bytes = h->config->max_data};
+    if (!c.dir && !c.max_bytes) c.max_bytes = MEMORY_MOST;
     h->started_unix_ms = clock_unix_ms();
     int err = store_sqlite_open(&c, &h->store, ret_text);
     if (err == 0) err = make_callbacks(h, ret_text);
@@ -176,7 +177,7 @@ static void arm_timer(struct hub *h, uint64_t now) {
     uint64_t next = topics_next_time(h->topics);
     if (h->jobs && jobs_next_time(h->jobs) < next) next = jobs_next_time(h->jobs);
     if (h->callbacks && callbacks_next_time(h->callbacks) < next) next = callbacks_next_time(h->callbacks);
-    if (h->config->data && !h->sweeping && h->sweep_due_ms < next) next = h->sweep_due_ms;
+    if (!h->sweeping && h->sweep_due_ms < next) next = h->sweep_due_ms;
     if (next >= h->durable_due_ms) return;
     uv_update_time(&h->loop.uv);
     uv_timer_start(&h->durable_timer, on_timer, next > now ? next - now : 0, 0);
@@ -189,7 +190,7 @@ void hub_durable_turn(struct hub *h) {
     if (h->jobs) jobs_tick(h->jobs, now);
     if (h->callbacks) callbacks_tick(h->callbacks, now);
     topics_tick(h->topics, now);
-    if (h->config->data) sweep(h, now);
+    sweep(h, now);
     arm_timer(h, now);
 }
 

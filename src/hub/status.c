@@ -79,6 +79,19 @@ static json_t *workers(const struct hub *h, uint64_t now) {
     return list;
 }
 
+/* What is stored, for as long as it takes. */
+static json_t *stored(const struct hub *h) {
+    struct store_stats v;
+    store_stats(h->store, &v);
+    json_t *jobs = json_object();
+    for (unsigned i = 0; i < STORE_STATES; i++)
+        json_object_set_new(jobs, i == STORE_LEASED ? "leased" : store_job_state_text((enum store_job_state)i),
+                            json_number(v.jobs[i]));
+    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o}", "jobs", jobs, "topics", json_number(v.topics), "subscriptions",
+                     json_number(v.subscriptions), "messages", json_number(v.messages), "database_bytes",
+                     json_number(v.bytes), "blob_bytes", json_number(v.blob_bytes));
+}
+
 static json_t *worker_name(const struct hub *h, uint64_t worker) {
     struct core_worker_view v;
     for (uint32_t cursor = 0; worker && core_worker_next(h->core, &cursor, &v);)
@@ -110,12 +123,13 @@ int hub_status_json(const struct hub *h, struct buffer *out) {
     uint64_t now = io_now_us((struct io_loop *)(uintptr_t)&h->loop);
     struct core_stats s;
     core_stats(h->core, &s);
-    json_t *root = json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version",
+    json_t *root = json_pack("{s:s,s:f,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "version",
                              weir_version(), "uptime_s", (double)(now - h->started_us) / 1e6, "draining",
                              s.draining, "requests", json_number(s.requests), "queued", json_number(s.queued),
                              "queued_bytes", json_number(s.queued_bytes), "running", json_number(s.running), "workers",
                              json_number(s.workers), "slots", json_number(s.slots), "services", services(h), "tenants",
-                             tenants(h), "workers_list", workers(h, now), "jobs", jobs(h, now));
+                             tenants(h), "workers_list", workers(h, now), "jobs", jobs(h, now), "stored",
+                             stored(h));
     int err = root ? json_dump_callback(root, append, out, JSON_COMPACT) : -1;
     json_decref(root);
     return err == 0 ? buffer_append(out, "\n", 1) : WEIR_ENOMEM;

@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { BATCH_MOST = 1000, BATCH_BYTES = 8 << 20 };
+enum { BATCH_MOST = 1000, BATCH_BYTES = 8 << 20, LAZY_NS = 2000000 };
 
 /* ---- handing back ---- */
 
@@ -54,11 +55,27 @@ static uint64_t take_batch(struct lane *lane, struct list *batch) {
     list_init(batch);
     while (!list_empty(&lane->ops) && n < BATCH_MOST && bytes < BATCH_BYTES) {
         struct list *node = list_pop_front(&lane->ops);
-        bytes += batch_weight(CONTAINER_OF(node, struct store_op, link));
+        struct store_op *op = CONTAINER_OF(node, struct store_op, link);
+        bytes += batch_weight(op);
+        lane->urgent -= !op->lazy;
         list_push_back(batch, node);
         n++;
     }
     return n;
+}
+
+/* Lazy operations wait for company, but not for long. With lock. */
+static void wait_for_company(struct sqlite_store *s, struct lane *lane) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += LAZY_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    int r = 0;
+    while (lane->urgent == 0 && !s->stopping && r == 0)
+        r = pthread_cond_timedwait(&lane->wake, &s->lock, &until);
 }
 
 static void *write_all(void *arg) {
@@ -68,6 +85,7 @@ static void *write_all(void *arg) {
     for (;;) {
         while (list_empty(&lane->ops) && !s->stopping) pthread_cond_wait(&lane->wake, &s->lock);
         if (list_empty(&lane->ops)) break;
+        wait_for_company(s, lane);
         struct list batch;
         uint64_t n = take_batch(lane, &batch);
         pthread_mutex_unlock(&s->lock);
@@ -205,6 +223,7 @@ static void submit(struct store *base, struct store_op *op) {
         if (name == LANE_WRITER) s->submitted++;
         if (name == LANE_READER) op->next = s->submitted;
         list_push_back(&lane->ops, &op->link);
+        lane->urgent += !op->lazy;
         pthread_cond_signal(&lane->wake);
     }
     pthread_mutex_unlock(&s->lock);
@@ -405,10 +424,14 @@ int store_sqlite_open(const struct store_sqlite_config *config, struct store **r
     s->lock_fd = -1;
     pthread_mutex_init(&s->lock, NULL);
     list_init(&s->done);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     for (int i = 0; i < LANES; i++) {
         list_init(&s->lanes[i].ops);
-        pthread_cond_init(&s->lanes[i].wake, NULL);
+        pthread_cond_init(&s->lanes[i].wake, &monotonic);
     }
+    pthread_condattr_destroy(&monotonic);
     int err = open_all(s, ret_text);
     if (err == 0) err = start(s);
     if (err != 0) {

@@ -20,6 +20,7 @@ enum lane_name { LANE_WRITER, LANE_READER, LANE_BLOBS, LANES };
 
 struct lane {
     struct list ops;
+    size_t urgent; /* of them: not lazy */
     pthread_cond_t wake;
     pthread_t thread;
     bool runs;

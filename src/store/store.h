@@ -16,6 +16,9 @@
  *   WEIR_ECORRUPT      what was read makes no sense
  *   WEIR_ENOMEM        nothing has changed
  *
+ * When several apply: not found, then ended (WEIR_ESTATE), then the fence, then what is wrong with a body: a blob
+ * that is not known or belongs to something else is WEIR_ENOTFOUND, one that is not closed WEIR_ESTATE.
+ *
  * 0 means that it is durable: a crash of the process or of the machine right afterwards does not undo it.
  * Nothing may be told to a client or a worker before the operation it depends on has completed. Operations
  * about the same job, the same topic or the same blob take effect in the order in which they were submitted;
@@ -137,7 +140,7 @@ enum store_kind {
     /* in: job (all but state, fence, ended, expires, status, answer), lease; key (may be empty), hash and
        key_expires. With lease the job is leased at once, with fence 1; otherwise queued.
        out: found: a job of this tenant and service (job.service) with this key is there already, nothing was
-       stored, ret_job.id names it, and a blob is still the caller's. WEIR_ECONFLICT: it had another hash. A
+       stored, ret_job.id names it, and a blob is still the caller's. WEIR_ECONFLICT also: the id is taken. WEIR_ECONFLICT: it had another hash. A
        key whose key_expires is not after job.created counts for nothing, nor does one whose job has been
        dropped. */
     STORE_JOB_PUT,
@@ -169,7 +172,7 @@ enum store_kind {
     STORE_JOB_PURGE,
     /* Whatever a hub before has leased is queued again. out: lines; next as above. Once, before all else. */
     STORE_JOB_LOAD,
-    /* in: job.id, fence, part. One part's answer; doubled ones are ignored. */
+    /* in: job.id, fence, part. One part's answer; of a doubled one nothing is kept. */
     STORE_PART_PUT,
     /* in: job.id. out: parts, in order. */
     STORE_PART_LIST,
@@ -191,10 +194,11 @@ enum store_kind {
     STORE_TOPIC_APPEND,
     /* in: topic, name, after (ids; 0: from the beginning), limit, most_bytes (of the bodies in place; one
        message is always given); take: what is given is acknowledged at once.
-       out: messages that are not acknowledged, in order. */
+       out: messages that are not acknowledged, in order. A blob goes with the last acknowledgement: read it before
+       it is acknowledged. */
     STORE_TOPIC_READ,
     /* in: topic, name, message_id; up_to: and all before it. WEIR_ENOTFOUND: no such subscription, or it had
-       no such message (any more). out: position. */
+       no such message (any more), and nothing has changed. out: position: it has read all up to there. */
     STORE_TOPIC_ACK,
     /* out: subscriptions, all. */
     STORE_TOPIC_LOAD,
@@ -247,6 +251,7 @@ struct store_op {
     unsigned states;
     size_t limit;
     bool lease, take, up_to, any_tenant;
+    bool lazy; /* nobody waits for it: it may be done a moment later, so as to share a sync with others */
 
     /* in or out */
     uint64_t blob, message_id, revision;

@@ -23,6 +23,7 @@ import history
 FINAL = {"done", "failed", "cancelled", "dead"}
 FOREVER = float("inf")
 ON_ITS_WAY = 1.0  # s: what a living hub ends by itself may be on its way to a worker that begins it a little later
+DYING = 2.0       # s: from the first connection that breaks to the death of the hub
 
 # Kinds of offences.
 LOST_JOB = "a job that was accepted is lost"
@@ -52,6 +53,7 @@ STILL_SUBSCRIBED = "a subscription that was ended is still there"
 TWO_IDS = "the ids of messages are not theirs alone"
 ODD_ANSWER = "an answer that makes no sense"
 NO_ANSWER = "no answer for a long time"
+CUT = "an answer was cut, and the hub lived on"
 NOT_JUDGED = "the history does not show it"
 
 
@@ -74,7 +76,7 @@ def judge(records):
     """The offences, those of jobs first."""
     times = Times(records)
     requests = [r for r in records if "asked" in r and not times.void(r)]
-    return Jobs(times, requests, records).judge() + Topics(times, requests).judge() + answers(requests)
+    return Jobs(times, requests, records).judge() + Topics(times, requests).judge() + answers(times, requests)
 
 
 class Times:
@@ -82,11 +84,17 @@ class Times:
 
     def __init__(self, records):
         self.kills = sorted(r["at"] for r in records if r["op"] == "kill")
+        self.dying = sorted(r["at"] for r in records if r["op"] in ("kill", "drain"))
 
     def death(self, time):
         """When the hub that was there at that time was dead."""
         i = bisect.bisect_left(self.kills, time)
         return self.kills[i] if i < len(self.kills) else FOREVER
+
+    def lived_on(self, request):
+        """The hub that broke it off was not about to die, or to drain."""
+        i = bisect.bisect_left(self.dying, request["conn"])
+        return i == len(self.dying) or self.dying[i] > request["broke"] + DYING
 
     def end(self, request):
         """After that it has no effect that it has not had."""
@@ -100,7 +108,7 @@ class Times:
         return min(execution["at"], self.death(execution["conn"]))
 
 
-def answers(requests):
+def answers(times, requests):
     """What no promise is about, and is wrong nevertheless."""
     offences = []
     allowed = {"submit": None, "state": {200, 404}, "result": None, "cancel": {200, 404, 409}, "listed": {200},
@@ -109,6 +117,8 @@ def answers(requests):
         statuses = allowed[r["op"]]
         if r.get("late"):
             offences.append(Offence(NO_ANSWER, r["op"], f"{r['late']} s", [r]))
+        elif r.get("broke") and not r.get("left") and times.lived_on(r):
+            offences.append(Offence(CUT, r["op"], str(r.get("job") or r.get("topic")), [r]))
         elif r["answered"] is not None and statuses and r["status"] not in statuses and r["status"] != 503:
             offences.append(Offence(ODD_ANSWER, r["op"], str(r["status"]), [r]))
     return offences

@@ -79,9 +79,11 @@ class Hub:
             return note
         except TimeoutError:
             note["left" if patience < PATIENCE else "late"] = patience
+            note["broke"] = now()
             self.close()
             raise Broken() from None
         except (OSError, http.client.HTTPException):
+            note["broke"] = now()
             self.close()
             raise Broken() from None
         finally:
@@ -193,12 +195,12 @@ class Actor(threading.Thread):
             return self.random.randrange(1, 1000)
         return self.random.randrange(1000, 60000) if r < 0.94 else self.random.randrange(65536, 250000)
 
-    def until_answered(self, request, *statuses):
+    def until_answered(self, request, told=lambda answer: answer["status"] in (200, 404)):
         """A client that must know: it asks until it is told."""
         while True:
             try:
                 answer = request()
-                if not statuses or answer["status"] in statuses:
+                if told(answer):
                     return answer
             except Broken:
                 pass
@@ -219,19 +221,22 @@ class Submitter(Actor):
         else:
             order = self.order()
         if order["key"]:
-            answer = self.until_answered(lambda: self.hub.submit(**order), 200, 202)
+            answer = self.until_answered(lambda: self.hub.submit(**order), self.job_of)
             self.keyed.append(order)
         else:
             answer = self.hub.submit(**order)
-        job = answer.get("job") or answer.get("answer", {}).get("job")
-        if job:
+        if job := self.job_of(answer):
             self.world.jobs.append(job)
             self.world.recent.append(job)
+
+    @staticmethod
+    def job_of(answer):
+        return answer.get("job") or answer.get("answer", {}).get("job")
 
     def order(self):
         token = self.new_name()
         service = self.random.choices(list(CHAINS), [8, 4, 2, 2, 1, 0.3])[0]
-        ms = self.random.choice([0, 0, 1, 5, 20, 80])
+        ms = self.random.choice([0, 0, 1, 5, 20, 80, 150])
         fill = self.random.choice([0, 0, 0, 0, 0, 0, 0, 2000, 20000, 150000])
         return {"token": token, "service": service, "body": self.random.randbytes(self.size()),
                 "key": token if self.chance(0.5) else None, "wait": 1 if self.chance(0.15) else None,
@@ -244,8 +249,8 @@ class Waiter(Actor):
         if not jobs:
             return self.pause(0.02)
         job, r = self.random.choice(jobs), self.random.random()
-        if r < 0.06 and jobs is self.world.recent:
-            self.hub.cancel(job)
+        if r < 0.06:
+            self.hub.cancel(self.world.recent[-1] if self.chance(0.7) else job)
         elif r < 0.5:
             self.hub.state(job)
         else:
@@ -255,7 +260,7 @@ class Waiter(Actor):
 
 class Publisher(Actor):
     def act(self, topics):
-        self.pause(0.03)
+        self.pause(0.02)
         pub = self.new_name()
         self.hub.publish(self.random.choice(topics), pub, f"{pub}\n".encode() + self.random.randbytes(self.size()))
 
@@ -267,7 +272,7 @@ class Reader(Actor):
 
     def act(self, topic, sub, explicit):
         if not self.subscribed:
-            self.until_answered(lambda: self.hub.subscribe(topic, sub), 200)
+            self.until_answered(lambda: self.hub.subscribe(topic, sub))
             self.subscribed = True
         wait = self.random.choice([None, "50ms", "500ms"])
         patience = 0.02 if wait == "500ms" and self.chance(0.1) else PATIENCE
@@ -277,7 +282,7 @@ class Reader(Actor):
         if not explicit or self.chance(0.1):
             return None
         self.pause(self.random.choice([0, 0, 0.005, 0.2]))
-        return self.until_answered(lambda: self.hub.ack(read), 200, 404)
+        return self.until_answered(lambda: self.hub.ack(read))
 
 
 class Churner(Actor):
@@ -286,7 +291,7 @@ class Churner(Actor):
     def act(self, topic, sub):
         sub = sub if self.chance(0.5) else self.new_name()
         if self.chance(0.8):
-            self.until_answered(lambda: self.hub.subscribe(topic, sub), 200)
+            self.until_answered(lambda: self.hub.subscribe(topic, sub))
         self.pause(0.05)
         for _ in range(self.random.randrange(30)):
             self.hub.read(topic, sub, False)
@@ -309,10 +314,10 @@ class World:
 
     def actors(self, role):
         if role == "jobs":
-            return [Submitter(self, f"submitter{i}") for i in range(3)] + [Waiter(self, f"waiter{i}") for i in range(3)]
+            return [Submitter(self, f"submitter{i}") for i in range(5)] + [Waiter(self, f"waiter{i}") for i in range(3)]
         readers = [Reader(self, f"reader-{sub}{i}", topic, sub, explicit) for topic, sub, explicit in STAYING
                    for i in range(2 if sub in "bc" else 1)]
-        return readers + [Publisher(self, f"publisher{i}", ["t0", "t1", "t1", "t2"]) for i in range(2)] \
+        return readers + [Publisher(self, f"publisher{i}", ["t0", "t1", "t1", "t2"]) for i in range(3)] \
             + [Churner(self, f"churner{i}", topic, f"churn{i}") for i, topic in enumerate(("t1", "t2"))]
 
 

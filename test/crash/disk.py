@@ -123,7 +123,8 @@ class Disk:
         elif kind == "T":
             self.nodes[ino].pending.append((order, number, None))
         elif kind == "S":
-            self.nodes[ino].sync(first + number)
+            for node in [self.nodes[ino]] if ino else list(self.all_nodes()):
+                node.sync(first + number)
         else:
             paths = [p.decode() for p in data.rstrip(b"\0").split(b"\0")]
             if kind in "CD":

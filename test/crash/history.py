@@ -4,6 +4,7 @@
 Times are seconds of CLOCK_MONOTONIC, which all processes of a machine share. Every record has "op":
 
   kill                at: the hub was dead by then. Nothing that came to it can have an effect any more
+  drain               at: the hub was told to end
   kill-worker         at
   begin, end          a worker's: at, exec (the execution's name), job, token, service, hop, attempt, sha (of the
                       payload that came), conn (when its connection was made); end has kind ("answered", "forward",

@@ -426,6 +426,23 @@ class Jobs(unittest.TestCase):
         self.s.ask("publish", answered=False, topic="t", pub="a", sha="", size=0, late=30)
         self.found(checker.NO_ANSWER)
 
+    def test_cut(self):
+        s = self.s
+        s.submit()
+        begin, _ = s.run()
+        s.result(begin)
+        s.state()
+        cut = s.ask("result", answered=False, job="j1")
+        cut["broke"] = s.tick()
+        self.found(checker.CUT)
+        cut["left"] = 1
+        self.fine()
+        del cut["left"]
+        drain = s.note("drain", at=cut["broke"])
+        self.fine()
+        drain["op"] = "kill"
+        self.fine()
+
 
 class TopicsOnce(unittest.TestCase):
     """Messages that are acknowledged by being read."""

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * To be preloaded (LD_PRELOAD): notes whatever a process writes below a directory, and what it makes durable. From
- * these notes and the directory as it was, disk.py makes the directory as a power failure might have left it.
+ * To be preloaded (LD_PRELOAD): notes whatever a process writes below a directory, and what it makes durable.
+ * From these notes and the directory as it was, disk.py makes the directory as a power failure might have
+ * left it.
  *
  *   UNSYNCED_ROOT   the directory, its real path
  *   UNSYNCED_LOG    where the notes go; made anew
  *   UNSYNCED_DELAY  microseconds that every sync takes longer
- *   UNSYNCED_LIE    "none": syncs do nothing; "late": each makes durable only what had been written before the sync
- *                   before it. Both say that all went well: mutants, for tests of the test
+ *   UNSYNCED_LIE    "none": syncs do nothing; "late": each makes durable, in all files, just what had been
+ * done before the sync before it. Both say that all went well: mutants, for tests of the test
  *
- * A change is noted after it has been made, under a lock that covers both; so the notes are in the order of the
- * changes, and after a kill at most one change is missing, which then counts as not synced: as it may. A sync is noted
- * after it has returned, with the count of notes there were when it began: those are what it covers.
+ * A change is noted after it has been made, under a lock that covers both; so the notes are in the order of
+ * the changes, and after a kill at most one change is missing, which then counts as not synced: as it may. A
+ * sync is noted after it has returned, with the count of notes there were when it began: those are what it
+ * covers.
  *
- * -shm files are left out: they are mapped, and made anew after a crash. Anything that would change a file in a way that
- * cannot be noted (shared mappings, copy_file_range, ...) ends the process with a message, so that nothing is missed in
- * silence; disk.py also compares.
+ * -shm files are left out: they are mapped, and made anew after a crash. Anything that would change a file in
+ * a way that cannot be noted (shared mappings, copy_file_range, ...) ends the process with a message, so that
+ * nothing is missed in silence; disk.py also compares.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -66,7 +68,8 @@ __attribute__((constructor)) static void begin(void) {
     delay_us = wait ? atol(wait) : 0;
     never = lie && strcmp(lie, "none") == 0;
     late = lie && strcmp(lie, "late") == 0;
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+    int fd =
+        (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0) die("the log");
     log_fd = (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 1000); /* out of the way */
     syscall(SYS_close, fd);
@@ -92,7 +95,8 @@ static void write_note(uint32_t kind, uint64_t ino, uint64_t number, const struc
 
 static void note_paths(uint32_t kind, uint64_t ino, const char *path, const char *other) {
     struct iovec data[2] = {{(void *)(uintptr_t)(path + root_length), strlen(path) - root_length + 1}};
-    if (other) data[1] = (struct iovec){(void *)(uintptr_t)(other + root_length), strlen(other) - root_length + 1};
+    if (other)
+        data[1] = (struct iovec){(void *)(uintptr_t)(other + root_length), strlen(other) - root_length + 1};
     write_note(kind, ino, 0, data, other ? 2 : 1);
 }
 
@@ -117,7 +121,8 @@ static void climb(char *path) {
             up = after;
             continue;
         }
-        while (from > path && *--from != '/') {}
+        while (from > path && *--from != '/') {
+        }
         memmove(from, after, strlen(after) + 1);
         up = path;
     }
@@ -374,7 +379,8 @@ static int make_dir(int dir, const char *path, mode_t mode) {
     if (!whole_path(dir, path, whole)) return (int)syscall(SYS_mkdirat, dir, path, mode);
     pthread_mutex_lock(&lock);
     int result = (int)syscall(SYS_mkdirat, dir, path, mode), err = errno;
-    if (result == 0 && whole[root_length] != '\0') { /* the root itself: whoever made its parent sees to that */
+    if (result == 0 &&
+        whole[root_length] != '\0') { /* the root itself: whoever made its parent sees to that */
         if (syscall(SYS_newfstatat, AT_FDCWD, whole, &st, 0) != 0) die(whole);
         note_paths('D', st.st_ino, whole, NULL);
     }
@@ -425,7 +431,7 @@ static int make_durable(int fd, long call) {
     int result = (int)syscall(call, fd);
     if (result != 0) return result;
     pthread_mutex_lock(&lock);
-    write_note('S', ino, covers, NULL, 0);
+    write_note('S', late ? 0 : ino, covers, NULL, 0);
     pthread_mutex_unlock(&lock);
     return 0;
 }
@@ -449,7 +455,8 @@ PUBLIC void *mmap64(void *at, size_t size, int protection, int flags, int fd, of
     return map(at, size, protection, flags, fd, offset);
 }
 
-PUBLIC ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size_t size, unsigned flags) {
+PUBLIC ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size_t size,
+                               unsigned flags) {
     if (tracked_ino(to) != 0) die("copy_file_range");
     return syscall(SYS_copy_file_range, from, from_at, to, to_at, size, flags);
 }

@@ -23,6 +23,11 @@ class Examples(Case):
         self.assertNotIn("Sanitizer", p.stderr())
         return code, p.stdout(), p.stderr()
 
+    def test_durable(self):
+        code, out, err = self.run_example("durable", "60")
+        self.assertEqual((code, err), (0, ""), out)
+        self.assertRegex(out, r"(?s)^accepted +60\nhub killed after +\d+ of them had run\ndone +60\nrun a second time +[0-4] ")
+
     def test_wordcount(self):
         code, out, err = self.run_example("wordcount")
         self.assertEqual((code, err), (0, ""), out)

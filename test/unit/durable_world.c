@@ -1,0 +1,779 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "durable_world.h"
+#include "lib/fault.h"
+#include "weir/weir.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { GATHER_PARTS_AT_ONCE = 16 };
+
+_Noreturn void dw_violated(const char *format, ...) {
+    va_list args;
+    fflush(stdout);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\n");
+    abort();
+}
+
+static void must(bool condition, const char *what) {
+    if (!condition) dw_violated("the world: %s", what);
+}
+
+/* ---- the gate ---- */
+
+static struct gate *gate_of(struct store *s) {
+    return CONTAINER_OF(s, struct gate, base);
+}
+
+static void gate_submit(struct store *s, struct store_op *op) {
+    struct gate *g = gate_of(s);
+    must(g->count < DW_OPS, "more operations under way than there is room for");
+    g->ops[g->count++] = (struct gate_op){.op = op, .done = op->done};
+}
+
+static void gate_stats(struct store *s, struct store_stats *ret) {
+    store_stats(gate_of(s)->model, ret);
+}
+
+static void gate_turn(struct store *s) {
+    (void)s;
+}
+
+static const struct store_ops gate_ops = {.submit = gate_submit, .turn = gate_turn, .stats = gate_stats};
+
+/* A writer takes these one after the other, whatever they are about. */
+static bool in_line(const struct store_op *op) {
+    return op->kind <= STORE_PART_PUT && op->kind != STORE_JOB_GET && op->kind != STORE_JOB_LIST;
+}
+
+static bool before(const struct gate *g, const struct store_op *a, const struct store_op *b) {
+    if (!g->loose && in_line(a) && in_line(b)) return true;
+    return model_ordered(a, b) || a->kind == STORE_JOB_LOAD;
+}
+
+bool gate_may_apply(const struct gate *g, size_t i) {
+    if (g->ops[i].applied) return false;
+    for (size_t k = 0; k < i; k++)
+        if (!g->ops[k].applied && before(g, g->ops[k].op, g->ops[i].op)) return false;
+    return true;
+}
+
+bool gate_may_tell(const struct gate *g, size_t i) {
+    if (!g->ops[i].applied) return false;
+    for (size_t k = 0; k < i; k++)
+        if (before(g, g->ops[k].op, g->ops[i].op)) return false;
+    return true;
+}
+
+static void on_applied(struct store_op *op) {
+    (void)op;
+}
+
+void gate_apply(struct gate *g, size_t i) {
+    struct gate_op *o = &g->ops[i];
+    o->applied = true;
+    int fault = g->dead ? WEIR_EUNAVAILABLE : g->fault ? g->fault(g->ctx, o->op) : 0;
+    if (fault != 0) {
+        o->op->err = fault;
+    } else {
+        fault_pause();
+        o->op->done = on_applied;
+        store_submit(g->model, o->op);
+        store_turn(g->model);
+        o->op->done = o->done;
+        fault_resume();
+    }
+    if (g->applied && !g->dead) g->applied(g->ctx, o->op);
+}
+
+void gate_tell(struct gate *g, size_t i) {
+    struct gate_op o = g->ops[i];
+    memmove(&g->ops[i], &g->ops[i + 1], (g->count - i - 1) * sizeof(*g->ops));
+    g->count--;
+    list_init(&o.op->link);
+    if (g->dead) o.op->err = WEIR_EUNAVAILABLE;
+    if (g->telling && !g->dead) g->telling(g->ctx, o.op);
+    o.done(o.op);
+}
+
+void gate_flush(struct gate *g) {
+    while (g->count > 0) {
+        if (!g->ops[0].applied) gate_apply(g, 0);
+        gate_tell(g, 0);
+    }
+}
+
+/* ---- bytes ---- */
+
+uint64_t dw_sum(uint64_t sum, const void *bytes, size_t n) {
+    const unsigned char *p = bytes;
+    for (size_t i = 0; i < n; i++) sum = (sum ^ p[i]) * UINT64_C(0x100000001b3);
+    return sum;
+}
+
+void dw_fill(struct buffer *out, uint64_t seed, size_t n) {
+    char *p = buffer_reserve(out, n);
+    must(p || n == 0, "out of memory");
+    for (size_t i = 0; i < n; i++) p[i] = (char)('a' + (seed + i / 7) % 26);
+    buffer_commit(out, n);
+}
+
+/* ---- gathering: as attach/gather.h does it, with a body "COUNT;..." in place of a multipart one ---- */
+
+struct gather;
+struct part {
+    struct requester requester;
+    struct gather *gather;
+    bool asked, over, known;
+    unsigned status;
+    struct body *body;
+};
+struct gather {
+    struct gatherer gatherer;
+    struct dw *world;
+    struct list all, busy;
+    struct requester *durable;
+    struct message *original;
+    uint64_t request;
+    unsigned count, asked, over;
+    char service[16], to[16];
+    struct part parts[];
+};
+
+static void gather_free(struct gather *g) {
+    for (unsigned i = 0; i < g->count; i++)
+        if (g->parts[i].body) {
+            body_consumer(g->parts[i].body, (struct body_side){0});
+            body_abandon(g->parts[i].body);
+            body_unref(g->parts[i].body);
+        }
+    g->world->gathering--;
+    list_del(&g->all);
+    list_del(&g->busy);
+    message_unref(g->original);
+    free(g);
+}
+
+static void gather_gone(struct gatherer *gatherer) {
+    gather_free(CONTAINER_OF(gatherer, struct gather, gatherer));
+}
+
+static void wake(struct gather *g) {
+    list_del(&g->busy);
+    list_push_back(&g->world->busy, &g->busy);
+}
+
+static void part_over(struct part *p, unsigned status, struct slice bytes) {
+    struct gather *g = p->gather;
+    p->over = true;
+    p->status = status;
+    g->over++;
+    struct requester_part told = {.index = (unsigned)(p - g->parts),
+                                  .status = status,
+                                  .fields = SLICE("content-type: text/plain\r\n"),
+                                  .body = bytes};
+    g->durable->ops->part(g->durable, &told);
+    wake(g);
+}
+
+static void on_part_body(void *ctx, size_t n) {
+    (void)n;
+    struct part *p = ctx;
+    struct body *b = p->body;
+    if (p->over || (!body_error(b) && !body_ended(b))) return;
+    struct buffer bytes;
+    buffer_init(&bytes);
+    fault_pause();
+    struct slice s;
+    while (!body_error(b) && (s = body_peek(b)).n > 0) {
+        must(buffer_append_slice(&bytes, s) == 0, "out of memory");
+        body_consume(b, s.n);
+    }
+    fault_resume();
+    part_over(p, body_error(b) ? 502 : p->status, buffer_slice(&bytes));
+    buffer_fini(&bytes);
+}
+
+static void part_reply(struct requester *r, const struct http_head *head, struct body *body) {
+    struct part *p = CONTAINER_OF(r, struct part, requester);
+    p->status = head->status;
+    if (!body) {
+        part_over(p, head->status, (struct slice){0});
+        return;
+    }
+    p->body = body_ref(body);
+    body_consumer(body, (struct body_side){on_part_body, p});
+    on_part_body(p, 0);
+}
+
+static void part_fail(struct requester *r, const struct failure *why) {
+    part_over(CONTAINER_OF(r, struct part, requester), why->status ? why->status : 502, (struct slice){0});
+}
+
+static void part_taken(struct requester *r) {
+    (void)r;
+}
+
+static const struct requester_ops part_ops = {.taken = part_taken, .reply = part_reply, .fail = part_fail};
+
+static void submit_parts(struct dw *w, struct gather *g) {
+    while (g->asked < g->count && g->asked - g->over < GATHER_PARTS_AT_ONCE) {
+        struct part *p = &g->parts[g->asked];
+        if (p->known) {
+            g->asked++;
+            g->over++;
+            continue;
+        }
+        char target[96];
+        fault_pause();
+        snprintf(target, sizeof target, "%.*s/p%u", SLICE_ARG(g->original->head.target), g->asked);
+        struct message *m = dw_message(w, target, "part", 4, true);
+        fault_resume();
+        struct core_part part = {.requester = &p->requester, .message = m, .bytes = 4, .service = slice_of(g->service)};
+        uint64_t id;
+        struct failure why;
+        int err = core_part_submit(w->core, dw_us(w), g->request, &part, &id, &why);
+        if (err != 0) message_unref(m);
+        if (err == WEIR_ESTATE || (err == WEIR_EFULL && g->asked > g->over)) return;
+        g->asked++;
+        if (err != 0) part_over(p, 502, (struct slice){0});
+    }
+}
+
+static void finish_gather(struct dw *w, struct gather *g) {
+    struct arena arena;
+    struct http_head head = {.status = 200};
+    char text[64];
+    fault_pause();
+    arena_init(&arena, 0, NULL, 0);
+    must(head_add(&head, &arena, HEAD_CONTENT_TYPE, SLICE("multipart/mixed")) == 0, "out of memory");
+    struct body *body = body_new(1000, 0);
+    int n = snprintf(text, sizeof text, "gathered %u", g->count);
+    must(body && body_write(body, text, (size_t)n) == 0, "out of memory");
+    body_end(body);
+    struct message *next = NULL;
+    if (g->to[0]) must(message_forward(g->original, (struct slice){0}, &head, body_ref(body), &next) == 0, "forward");
+    fault_resume();
+    struct requester *r = g->to[0] ? core_gather_hand_over(w->core, dw_us(w), g->request)
+                                   : core_gather_reply(w->core, dw_us(w), g->request);
+    if (r && next) {
+        /* Another target, so that this stage can be told from the one before. */
+        fault_pause();
+        next->head.target = arena_copy(&next->arena, (struct slice){next->head.target.p, next->head.target.n});
+        char *last = (char *)(uintptr_t)(next->head.target.p + next->head.target.n - 1);
+        if (*last >= 'A' && *last < 'Z') ++*last;
+        fault_resume();
+        r->ops->forward(r, &(struct requester_hop){.service = slice_of(g->to), .message = next});
+    } else if (r) {
+        r->ops->reply(r, &head, body);
+    } else {
+        message_unref(next);
+    }
+    body_unref(body);
+    arena_fini(&arena);
+    if (r) gather_free(g); /* otherwise it is told by an action */
+}
+
+static bool turn_gathers(struct dw *w) {
+    struct list *node;
+    bool any = false;
+    while ((node = list_pop_front(&w->busy))) {
+        struct gather *g = CONTAINER_OF(node, struct gather, busy);
+        any = true;
+        submit_parts(w, g);
+        if (g->over == g->count) finish_gather(w, g);
+    }
+    return any;
+}
+
+static int run_scattered(void *ctx, const struct jobs_scatter *s, struct buffer *body, uint64_t *ret_request,
+                         struct failure *ret_why) {
+    struct dw *w = ctx;
+    char *end, text[16] = "";
+    struct slice bytes = buffer_slice(body);
+    memcpy(text, bytes.p ? bytes.p : "", bytes.n < 15 ? bytes.n : 15);
+    unsigned count = (unsigned)strtoul(text, &end, 10);
+    *ret_why = (struct failure){.error = WEIR_EBADANSWER};
+    must(*end == ';', "a scattered body that is not what it was");
+    struct gather *g = calloc(1, sizeof(*g) + count * sizeof(*g->parts));
+    if (!g) return ret_why->error = WEIR_ENOMEM;
+    g->gatherer.gone = gather_gone;
+    g->world = w;
+    g->count = count;
+    g->durable = s->request.requester;
+    snprintf(g->service, sizeof g->service, "%.*s", SLICE_ARG(s->service));
+    snprintf(g->to, sizeof g->to, "%.*s", SLICE_ARG(s->gather));
+    list_init(&g->all);
+    list_init(&g->busy);
+    for (unsigned i = 0; i < count; i++) {
+        g->parts[i].requester.ops = &part_ops;
+        g->parts[i].gather = g;
+    }
+    for (size_t i = 0; i < s->count; i++)
+        if (s->parts[i].index < count) g->parts[s->parts[i].index].known = true;
+    int err = core_scatter(w->core, dw_us(w), &s->request, count, &g->gatherer, &g->request, ret_why);
+    if (err != 0) {
+        free(g);
+        return err;
+    }
+    g->original = message_ref(s->request.message);
+    w->gathering++;
+    list_push_back(&w->gathers, &g->all);
+    wake(g);
+    buffer_reset(body);
+    *ret_request = g->request;
+    return 0;
+}
+
+/* ---- from beginning to end ---- */
+
+uint64_t dw_us(const struct dw *w) {
+    return w->ms * 1000;
+}
+
+static uint64_t now_ms(void *ctx) {
+    const struct dw *w = ctx;
+    return w->ms;
+}
+
+static uint64_t now_us(void *ctx) {
+    return dw_us(ctx);
+}
+
+static uint64_t random_state = 1; /* the engine's random has no context */
+
+static int some_random(uint64_t *ret) {
+    random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    *ret = random_state ^ random_state >> 33;
+    return 0;
+}
+
+static void release(void *ctx, void *message) {
+    (void)ctx;
+    message_unref(message);
+}
+
+static bool replayable(void *ctx, const void *message) {
+    (void)ctx;
+    const struct message *m = message;
+    return !m->body || body_replayable(m->body);
+}
+
+static struct slice value(void *ctx, const void *message, enum core_value kind, struct slice name) {
+    (void)ctx;
+    const struct message *m = message;
+    return kind == CORE_VALUE_HEADER ? head_get_name(&m->head, name) : (struct slice){0};
+}
+
+void dw_defaults(struct dw *w) {
+    *w = (struct dw){.ms = UINT64_C(1700000000000)};
+    list_init(&w->gathers);
+    list_init(&w->busy);
+    core_defaults(&w->core_config);
+    w->core_config.release = release;
+    w->core_config.replayable = replayable;
+    w->core_config.value = value;
+    core_service_defaults(&w->service_config);
+    w->config = (struct jobs_config){.now_ms = now_ms,
+                                     .now_us = now_us,
+                                     .random = some_random,
+                                     .max_head = DW_HEAD,
+                                     .max_hops = 20,
+                                     .attempts = 3,
+                                     .backoff_ms = 1000,
+                                     .backoff_most_ms = 60000,
+                                     .timeout_ms = 600000,
+                                     .ttl_ms = 3600000,
+                                     .dead_ttl_ms = 7200000,
+                                     .key_ttl_ms = 1800000,
+                                     .max_body = 10 << 20,
+                                     .scatter = run_scattered};
+}
+
+void dw_open(struct dw *w) {
+    fault_pause();
+    w->gate.base.ops = &gate_ops;
+    w->gate.model = model_new();
+    fault_resume();
+    w->core_config.ctx = w->config.ctx = w;
+    w->config.store = &w->gate.base;
+    random_state = w->random ? w->random : 1;
+}
+
+int dw_start(struct dw *w) {
+    fault_pause();
+    w->core = core_new(&w->core_config, dw_us(w));
+    must(w->core != NULL, "out of memory");
+    for (char name = 'a'; name < 'a' + DW_SERVICES; name++)
+        must(core_service_define(w->core, (struct slice){&name, 1}, &w->service_config) == 0, "a service");
+    fault_resume();
+    w->config.core = w->core;
+    int err = jobs_new(&w->config, &w->jobs);
+    if (err != 0) {
+        core_free(w->core);
+        w->core = NULL;
+    }
+    return err;
+}
+
+static void drop_body(struct dw_lease *l) {
+    if (!l->body) return;
+    body_producer(l->body, (struct body_side){0});
+    body_unref(l->body);
+    l->body = NULL;
+}
+
+static void lease_end(struct dw_lease *l) {
+    drop_body(l);
+    message_unref(l->message);
+    *l = (struct dw_lease){0};
+}
+
+static void drop_all(struct dw *w) {
+    for (unsigned i = 0; i < DW_LEASES; i++)
+        if (w->leases[i].state) lease_end(&w->leases[i]);
+    memset(w->workers, 0, sizeof w->workers);
+    while (!list_empty(&w->gathers)) gather_free(CONTAINER_OF(w->gathers.next, struct gather, all));
+    jobs_free(&w->jobs);
+    core_free(w->core);
+    w->core = NULL;
+}
+
+void dw_stop(struct dw *w) {
+    jobs_close(w->jobs);
+    gate_flush(&w->gate);
+    drop_all(w);
+}
+
+void dw_crash(struct dw *w, bool (*keep)(const struct store_op *op, void *ctx), void *ctx) {
+    struct gate *g = &w->gate;
+    fault_pause();
+    for (size_t i = 0; i < g->count; i++) {
+        if (g->ops[i].applied) continue;
+        list_init(&g->ops[i].op->link);
+        store_submit(g->model, g->ops[i].op);
+    }
+    model_crash(g->model, keep, ctx);
+    /* The memory of the dead is given back. */
+    g->dead = true;
+    for (size_t i = 0; i < g->count; i++) g->ops[i].applied = true;
+    dw_stop(w);
+    g->dead = false;
+    fault_resume();
+}
+
+void dw_close(struct dw *w) {
+    if (w->jobs) dw_stop(w);
+    store_close(&w->gate.model);
+}
+
+/* ---- what the core wants ---- */
+
+static struct dw_lease *lease_of(struct dw *w, uint64_t worker, uint64_t job) {
+    for (unsigned i = 0; i < DW_LEASES; i++)
+        if (w->leases[i].state && w->leases[i].worker == worker && w->leases[i].job == job) return &w->leases[i];
+    return NULL;
+}
+
+static void send(struct dw *w, const struct core_action *a) {
+    unsigned i = 0;
+    while (i < DW_LEASES && w->leases[i].state) i++;
+    must(i < DW_LEASES, "more jobs at workers than there is room for");
+    struct dw_lease *l = &w->leases[i];
+    struct message *m = a->message;
+    a->requester->ops->taken(a->requester);
+    if (m->body && a->resend) body_rewind(m->body);
+    *l = (struct dw_lease){.state = LEASE_RUNNING,
+                           .worker = a->worker,
+                           .job = a->job,
+                           .message = message_ref(m),
+                           .hop = a->hop,
+                           .attempt = a->attempt,
+                           .durable = a->requester->ops != &part_ops,
+                           .sent_ms = w->ms,
+                           .sum = dw_sum(0, "", 0)};
+    snprintf(l->service, sizeof l->service, "%.*s", SLICE_ARG(a->service));
+    snprintf(l->target, sizeof l->target, "%.*s", SLICE_ARG(m->head.target));
+    if (w->sent) w->sent(w->ctx, l);
+}
+
+static void cancel(struct dw *w, const struct core_action *a) {
+    struct dw_lease *l = lease_of(w, a->worker, a->job);
+    must(l != NULL, "a cancel of a job that its worker does not have");
+    if (w->cancelled) w->cancelled(w->ctx, l);
+    l->state = LEASE_LEAVING;
+    l->cancelled = true;
+    drop_body(l);
+}
+
+bool dw_act(struct dw *w) {
+    struct core_action a;
+    bool any = turn_gathers(w);
+    while (core_next_action(w->core, &a)) {
+        any = true;
+        if (a.kind == CORE_SEND) send(w, &a);
+        if (a.kind == CORE_CANCEL) cancel(w, &a);
+        if (a.kind == CORE_FAIL) a.requester->ops->fail(a.requester, &a.why);
+        if (a.kind == CORE_ENDED) a.requester->ops->fail(a.requester, &(struct failure){.error = WEIR_ECUT});
+        bool over = a.kind == CORE_FAIL || a.kind == CORE_GONE || a.kind == CORE_ENDED;
+        if (over && a.gatherer) a.gatherer->gone(a.gatherer);
+    }
+    return any;
+}
+
+void dw_settle(struct dw *w) {
+    bool any = true;
+    for (unsigned turns = 0; any; turns++) {
+        must(turns < 100000, "it goes on and on");
+        any = w->gate.count > 0 && !w->gate.held;
+        if (any) gate_flush(&w->gate);
+        core_tick(w->core, dw_us(w));
+        jobs_tick(w->jobs, w->ms);
+        while (dw_act(w)) any = true;
+        if (jobs_next_time(w->jobs) <= w->ms) any = true;
+    }
+}
+
+void dw_pass(struct dw *w, uint64_t ms) {
+    uint64_t until = w->ms + ms;
+    while (w->ms < until) {
+        uint64_t next = jobs_next_time(w->jobs), core = core_next_time(w->core);
+        if (core != UINT64_MAX && (core + 999) / 1000 < next) next = (core + 999) / 1000;
+        if (next <= w->ms) next = w->ms + 1;
+        w->ms = next < until ? next : until;
+        dw_settle(w);
+    }
+}
+
+/* ---- workers ---- */
+
+struct message *dw_message(struct dw *w, const char *target, const void *bytes, size_t n, bool whole) {
+    (void)w;
+    fault_pause();
+    struct message *m = message_new(DW_HEAD * 4);
+    must(m != NULL, "out of memory");
+    m->head.method = SLICE("POST");
+    m->head.target = arena_copy(&m->arena, slice_of(target));
+    must(head_add(&m->head, &m->arena, HEAD_HOST, SLICE("hub.example")) == 0, "out of memory");
+    must(head_add(&m->head, &m->arena, HEAD_CONTENT_TYPE, SLICE("text/plain")) == 0, "out of memory");
+    if (n > 0 || !whole) {
+        m->body = body_new(n + 65536, n);
+        must(m->body && body_write(m->body, bytes, n) == 0, "out of memory");
+        if (whole) body_end(m->body);
+    }
+    fault_resume();
+    return m;
+}
+
+unsigned dw_attach(struct dw *w, const char *services, unsigned slots) {
+    unsigned n = 0;
+    while (n < DW_WORKERS && w->workers[n]) n++;
+    must(n < DW_WORKERS, "too many workers");
+    fault_pause();
+    struct core_worker worker = {.port = &w->workers[n], .id = SLICE("w")};
+    must(core_worker_attach(w->core, dw_us(w), &worker, &w->workers[n]) == 0, "a worker");
+    for (const char *p = services; *p; p++)
+        must(core_worker_offer(w->core, dw_us(w), w->workers[n], (struct slice){p, 1}) == 0, "an offer");
+    core_worker_slots(w->core, dw_us(w), w->workers[n], slots);
+    fault_resume();
+    return n;
+}
+
+static void cut(struct dw_lease *l) {
+    if (l->body) body_abort(l->body, WEIR_ECUT);
+    drop_body(l);
+}
+
+void dw_gone(struct dw *w, unsigned worker) {
+    uint64_t id = w->workers[worker];
+    w->workers[worker] = 0;
+    core_worker_gone(w->core, dw_us(w), id);
+    for (unsigned i = 0; i < DW_LEASES; i++) {
+        struct dw_lease *l = &w->leases[i];
+        if (!l->state || l->worker != id) continue;
+        cut(l);
+        lease_end(l);
+    }
+}
+
+struct dw_lease *dw_find(struct dw *w, const char *target) {
+    struct dw_lease *found = NULL;
+    for (unsigned i = 0; i < DW_LEASES; i++) {
+        struct dw_lease *l = &w->leases[i];
+        if (!l->state || l->state == LEASE_LEAVING || strcmp(l->target, target) != 0) continue;
+        if (found) dw_violated("%s is at two workers at once", target);
+        found = l;
+    }
+    return found;
+}
+
+unsigned dw_running(const struct dw *w) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < DW_LEASES; i++) n += w->leases[i].state && !w->leases[i].cancelled;
+    return n;
+}
+
+void dw_read(struct dw *w, struct dw_lease *l) {
+    (void)w;
+    struct body *b = l->message->body;
+    struct slice s;
+    while (b && (s = body_peek(b)).n > 0) {
+        l->sum = dw_sum(l->sum, s.p, s.n);
+        l->read += s.n;
+        body_consume(b, s.n);
+    }
+}
+
+static void make_head(struct http_head *head, struct arena *a, const struct dw_answer *answer) {
+    arena_init(a, 0, NULL, 0);
+    *head = (struct http_head){.status = answer->status ? answer->status : 200};
+    must(head_add(head, a, HEAD_CONTENT_TYPE, SLICE("text/plain")) == 0, "out of memory");
+    if (answer->name)
+        must(head_add_name(head, a, slice_of(answer->name), slice_of(answer->value)) == 0, "out of memory");
+}
+
+static struct body *make_body(const struct dw_answer *a) {
+    if (a->n == 0 && !a->open) return NULL;
+    struct body *b = body_new(a->n + 65536, 0);
+    must(b && body_write(b, a->bytes, a->n) == 0, "out of memory");
+    if (!a->open) body_end(b);
+    return b;
+}
+
+bool dw_reply(struct dw *w, struct dw_lease *l, const struct dw_answer *a) {
+    struct arena arena;
+    struct http_head head;
+    must(l->state == LEASE_RUNNING || l->state == LEASE_LEAVING, "a second answer");
+    struct requester *r = core_job_answer(w->core, dw_us(w), l->worker, l->job);
+    if (!r) {
+        l->state = LEASE_LEAVING;
+        return false;
+    }
+    fault_pause();
+    make_head(&head, &arena, a);
+    l->body = make_body(a);
+    fault_resume();
+    l->state = LEASE_REPLYING;
+    if (l->message->body) body_forget(l->message->body);
+    r->ops->reply(r, &head, l->body);
+    arena_fini(&arena);
+    if (!a->open) dw_end(w, l);
+    return true;
+}
+
+static bool hand_over(struct dw *w, struct dw_lease *l, const char *target, const struct dw_answer *a,
+                      struct requester_hop *hop) {
+    struct arena arena;
+    struct http_head head;
+    fault_pause();
+    make_head(&head, &arena, a);
+    struct body *body = make_body(a);
+    l->body = a->open ? body_ref(body) : NULL;
+    must(message_forward(l->message, slice_of(target), &head, body, &hop->message) == 0, "a forward");
+    arena_fini(&arena);
+    fault_resume();
+    struct requester *r = core_job_hand_over(w->core, dw_us(w), l->worker, l->job);
+    l->state = a->open ? LEASE_HANDING : LEASE_LEAVING;
+    if (r) {
+        r->ops->forward(r, hop);
+        return true;
+    }
+    message_unref(hop->message);
+    drop_body(l);
+    l->state = LEASE_LEAVING;
+    return false;
+}
+
+bool dw_forward(struct dw *w, struct dw_lease *l, const char *service, const char *target,
+                const struct dw_answer *a) {
+    struct requester_hop hop = {.service = slice_of(service)};
+    return hand_over(w, l, target, a, &hop);
+}
+
+bool dw_scatter(struct dw *w, struct dw_lease *l, const char *service, const char *gather, unsigned count,
+                const struct dw_answer *a) {
+    struct requester_hop hop = {.service = slice_of(service), .scatter = true, .gather = slice_of(gather)};
+    struct buffer text;
+    buffer_init(&text);
+    fault_pause();
+    must(buffer_printf(&text, "%u;", count) == 0 && buffer_append(&text, a->bytes, a->n) == 0, "out of memory");
+    fault_resume();
+    struct dw_answer with = *a;
+    with.bytes = buffer_slice(&text).p;
+    with.n = buffer_size(&text);
+    char target[64];
+    memcpy(target, l->target, sizeof target);
+    size_t n = strlen(target);
+    if (n && target[n - 1] >= 'A' && target[n - 1] < 'Z') target[n - 1]++;
+    bool taken = hand_over(w, l, target, &with, &hop);
+    buffer_fini(&text);
+    return taken;
+}
+
+void dw_more(struct dw *w, struct dw_lease *l, const void *bytes, size_t n) {
+    (void)w;
+    fault_pause();
+    if (l->body) (void)body_write(l->body, bytes, n);
+    fault_resume();
+}
+
+void dw_end(struct dw *w, struct dw_lease *l) {
+    if (l->body) body_end(l->body);
+    drop_body(l);
+    if (l->state == LEASE_REPLYING) core_job_done(w->core, dw_us(w), l->worker, l->job);
+    l->state = LEASE_LEAVING;
+}
+
+void dw_free(struct dw *w, struct dw_lease *l) {
+    core_slot_free(w->core, dw_us(w), l->worker, l->job);
+    lease_end(l);
+}
+
+void dw_lose(struct dw *w, struct dw_lease *l) {
+    cut(l);
+    core_job_lost(w->core, dw_us(w), l->worker, l->job);
+    lease_end(l);
+}
+
+void dw_hand_back(struct dw *w, struct dw_lease *l) {
+    must(l->state == LEASE_RUNNING, "handed back what had been answered");
+    core_job_handed_back(w->core, dw_us(w), l->worker, l->job);
+    lease_end(l);
+}
+
+void dw_done(struct dw *w, struct dw_lease *l) {
+    (void)dw_reply(w, l, &(struct dw_answer){.status = 200, .bytes = "fine", .n = 4});
+    dw_free(w, l);
+}
+
+/* ---- looking ---- */
+
+static void look(struct dw *w, struct store_op *op) {
+    fault_pause();
+    store_submit(w->gate.model, op);
+    store_turn(w->gate.model);
+    fault_resume();
+}
+
+bool dw_get(struct dw *w, struct store_id id, struct store_op *op) {
+    store_op_init(op, STORE_JOB_GET, on_applied);
+    op->job.id = id;
+    look(w, op);
+    if (op->err != 0) store_op_fini(op);
+    return op->err == 0;
+}
+
+void dw_list(struct dw *w, struct store_op *op) {
+    store_op_init(op, STORE_JOB_LIST, on_applied);
+    op->any_tenant = true;
+    op->states = ~0u;
+    op->limit = SIZE_MAX;
+    look(w, op);
+}
+
+void dw_forget(struct store_op *op) {
+    store_op_fini(op);
+}
