@@ -42,7 +42,6 @@ struct call {
     uint64_t ended;
     struct store_op op;
     unsigned attempt; /* that have failed */
-    bool ended_again; /* since it was taken up */
     bool unsettled;   /* the store could not be told */
     struct buffer body;
     char delivery[DELIVERY_FIELD], attempt_text[ATTEMPT_FIELD], signature[SIGNATURE_FIELD];
@@ -96,14 +95,11 @@ static void settle(struct call *call, uint64_t callback_at, unsigned attempt) {
     call->unsettled = false;
     store_op_init(&call->op, STORE_CALLBACK_SET, on_settled);
     call->op.shard = c->config.shard;
+    call->op.lazy = true;
     call->op.job.id = call->id;
+    call->op.job.ended = call->ended;
     call->op.job.callback_at = callback_at;
     call->op.job.callback_attempt = attempt;
-    if (call->ended_again) {
-        call->op.job.callback_at = now_ms(c);
-        call->op.job.callback_attempt = 0;
-        call->ended_again = false;
-    }
     store_submit(c->config.store, &call->op);
 }
 
@@ -117,10 +113,8 @@ static void on_settled(struct store_op *op) {
     if (err != 0 && err != WEIR_ENOTFOUND) {
         call->unsettled = true;
         sooner(&c->again_ms, now_ms(c) + AGAIN_MS);
-    } else if (err == 0 && call->ended_again) {
-        settle(call, 0, 0);
-    } else { /* one that is not found has expired */
-        if (err == 0 && at) sooner(&c->due_ms, at);
+    } else { /* one that is not found has expired, or has been revived, and may have ended again */
+        if (err != 0 || at) sooner(&c->due_ms, err != 0 ? now_ms(c) : at);
         call_free(call);
     }
 }
@@ -282,11 +276,8 @@ uint64_t callbacks_next_time(const struct callbacks *c) {
 }
 
 void callbacks_ended(struct callbacks *c, struct store_id id, uint64_t ended) {
-    struct call *call = find(c, id);
-    if (!call)
-        c->due_ms = 0;
-    else if (call->ended != ended) /* else the store was asked when it had this, and had yet to say so */
-        call->ended_again = true;
+    const struct call *call = find(c, id);
+    if (!call || call->ended != ended) c->due_ms = 0; /* else it is on its way */
 }
 
 /* ---- from beginning to end ---- */

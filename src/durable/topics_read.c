@@ -52,8 +52,7 @@ void topics_reader_leave(struct topics_reader *r) {
 void topics_dismiss(struct topics_subscription *s, int err) {
     LIST_FOR (node, &s->readers) {
         struct topics_reader *r = CONTAINER_OF(node, struct topics_reader, node);
-        if (r->task) continue;                       /* which will tell it */
-        if (!r->stream && list_empty(&r->waiting)) { /* it has its message, but for the end */
+        if (!r->stream && list_empty(&r->waiting)) { /* it has its message, or nearly */
             if (!s->gone) continue;
             list_del(&r->node);
             r->subscription = NULL;

@@ -364,6 +364,7 @@ int work_job_callback_set(struct work *w, struct store_op *op) {
     query_time(&q, op->job.callback_at);
     query_u64(&q, op->job.callback_attempt);
     query_id(&q, op->job.id);
+    query_u64(&q, op->job.ended);
     int err = query_run(&q);
     return err == 0 && query_changes(&q) == 0 ? WEIR_ENOTFOUND : err;
 }

@@ -44,7 +44,7 @@
     X(JOB_STEP, "UPDATE job SET kind = ?, service = ?, gather = ?, hop = ?, priority = ?, cost = ?, "        \
                 "attempt = 0, message_blob = ?, message_size = ? WHERE seq = ?")                             \
     X(JOB_RELEASE, "UPDATE job SET state = 0, attempt = ?, run_at = ?, reason = ? WHERE seq = ?")            \
-    X(JOB_FINISH, "UPDATE job SET state = ?, ended = ?, expires = ?, callback_at = ?, reason = ?, "          \
+    X(JOB_FINISH, "UPDATE job SET state = ?, ended = ?, expires = ?, callback_at = ?, callback_attempt = 0, reason = ?, "  \
                   "status = ?, message_blob = ?, message_size = ?, answer_blob = ?, answer_size = ? "        \
                   "WHERE seq = ?")                                                                           \
     X(JOB_REVIVE, "UPDATE job SET state = 0, attempt = 0, run_at = 0, ended = 0, expires = 0, status = 0, "  \
@@ -89,7 +89,7 @@
                                                                                                              \
     X(CALLBACK_DUE, "SELECT " SQL_JOB " FROM job INDEXED BY job_callback WHERE callback_at > 0 "             \
                     "AND " SQL_ENDED " ORDER BY callback_at, seq")                                           \
-    X(CALLBACK_SET, "UPDATE job SET callback_at = ?, callback_attempt = ? WHERE id = ?")                     \
+    X(CALLBACK_SET, "UPDATE job SET callback_at = ?, callback_attempt = ? WHERE id = ? AND ended = ?")       \
                                                                                                              \
     X(TOPIC_FIND, "SELECT id, last, subscriptions FROM topic WHERE name = ?")                                \
     X(TOPIC_NEW, "INSERT INTO topic (name, last, subscriptions) "                                            \

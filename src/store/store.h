@@ -157,7 +157,8 @@ enum store_kind {
     STORE_JOB_RELEASE,
     /* in: job.id, fence, state (one of the ended ones), ended, expires, callback_at, reason, status, answer.
        Ended, for good. Message and parts of a dead one are kept, others' are dropped. With fence 0 whoever has it
-       loses it (cancelling). out: ret_job: the job before, without message. */
+       loses it (cancelling). callback_attempt is 0. expires 0: the next sweep may drop it. out: ret_job: the job
+       before, without message. */
     STORE_JOB_FINISH,
     /* in: job.id. A dead one is queued again (attempt, run_at, ended, expires, status 0, no answer). out:
        ret_job. WEIR_ESTATE: it is not dead. */
@@ -179,7 +180,8 @@ enum store_kind {
     /* Ended jobs whose callback_at is not 0 and not after now, up to limit, the earliest first. out: jobs
        without messages and answers; next: the earliest callback_at that is left, 0: none. */
     STORE_CALLBACK_DUE,
-    /* in: job.id, callback_at, callback_attempt. */
+    /* in: job.id, ended, callback_at, callback_attempt. WEIR_ENOTFOUND also when it has not ended then (any
+       more). */
     STORE_CALLBACK_SET,
 
     /* ---- topics ---- */

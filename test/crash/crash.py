@@ -82,12 +82,15 @@ class World:
 
     # ---- processes ----
 
-    def start(self, wait=True):
-        self.starts += 1
+    def start(self, wait=True, stop=None):
+        """stop: it kills itself with so many changes of its files."""
+        self.starts, self.stops = self.starts + 1, stop
         env = {}
         if self.disk:
             env = {"LD_PRELOAD": SHIM, "UNSYNCED_ROOT": self.data, "UNSYNCED_LOG": self.path("writes"),
                    "UNSYNCED_DELAY": str(self.chance.choice([0, 0, 500, 3000])), "ASAN_OPTIONS": "verify_asan_link_order=0"}
+        if stop:
+            env["UNSYNCED_STOP"] = str(stop)
         env.update(self.lie)
         self.hub = Hub(f"hub{self.starts}", self.directory, ["--data", self.data, *FLAGS], listen=self.listen,
                        worker_listen=self.attach, env=env)
@@ -112,6 +115,10 @@ class World:
         self.workers.append(self.run("worker.py", f"w{n}", self.attach, str(SLOTS), self.path(f"worker{n}.jsonl"), f"{self.seed} {n}"))
 
     def start_all(self):
+        for _ in range(self.chance.randrange(4) if self.disk else 0):  # while it makes its files
+            self.start(wait=False, stop=self.chance.randrange(1, 100))
+            self.wait_stopped()
+            self.end_hub()
         self.start()
         for _ in range(WORKERS):
             self.start_worker()
@@ -128,7 +135,9 @@ class World:
     def round(self):
         """Some time of work, and a kill: often early, when the hub has just been started."""
         r = self.chance.random()
-        if r < 0.25:
+        if self.stops:
+            self.wait_stopped()
+        elif r < 0.25:
             time.sleep(self.chance.random() * 0.06)  # any moment will do; so below
         else:
             self.wait_ready()
@@ -139,10 +148,20 @@ class World:
             self.record.add("kill-worker", at=history.now())
             self.start_worker()
         self.end_hub(gently=r > 0.93)
-        self.start(wait=False)
+        self.start(wait=False, stop=self.when_to_stop())
+
+    def when_to_stop(self):
+        return self.chance.choice([None, None, self.chance.randrange(1, 40), self.chance.randrange(1, 2000)]) if self.disk else None
+
+    def wait_stopped(self):
+        try:
+            self.hub.wait(1.5)
+        except AssertionError:
+            pass  # it did not come to that
 
     def end_hub(self, gently=False):
-        if not self.hub.alive():
+        gently = gently and not self.stops
+        if not self.hub.alive() and not (self.stops and self.hub.popen.returncode == -signal.SIGKILL):
             raise Failed(f"the hub ended by itself\n{self.hub.report()}")
         if gently:
             self.record.add("drain", at=history.now())
@@ -164,6 +183,10 @@ class World:
 
     def finish(self):
         """All work ends; everything is read; once more after a last kill."""
+        if self.stops:
+            self.wait_stopped()
+            self.end_hub()
+            self.start(wait=False)
         self.wait_ready()
         for client in self.clients:
             client.signal(signal.SIGTERM)

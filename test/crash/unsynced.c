@@ -7,6 +7,7 @@
  *   UNSYNCED_ROOT   the directory, its real path
  *   UNSYNCED_LOG    where the notes go; made anew
  *   UNSYNCED_DELAY  microseconds that every sync takes longer
+ *   UNSYNCED_STOP   the process kills itself with its n-th note: a kill just between two changes
  *   UNSYNCED_LIE    "none": syncs do nothing; "late": each makes durable, in all files, just what had been
  * done before the sync before it. Both say that all went well: mutants, for tests of the test
  *
@@ -22,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -48,7 +50,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char root[MAX_PATH];
 static size_t root_length;
 static int log_fd = -1;
-static uint64_t notes, notes_at_last_sync;
+static uint64_t notes, notes_at_last_sync, stop_at;
 static long delay_us;
 static bool never, late;
 static uint64_t tracked[MAX_FDS]; /* inode of what is below the root; 0: something else */
@@ -60,11 +62,13 @@ static _Noreturn void die(const char *what) {
 
 __attribute__((constructor)) static void begin(void) {
     const char *dir = getenv("UNSYNCED_ROOT"), *log = getenv("UNSYNCED_LOG");
-    const char *wait = getenv("UNSYNCED_DELAY"), *lie = getenv("UNSYNCED_LIE");
+    const char *wait = getenv("UNSYNCED_DELAY"), *lie = getenv("UNSYNCED_LIE"),
+               *stop = getenv("UNSYNCED_STOP");
     if (!dir || !log) return;
     root_length = strlen(dir);
     if (root_length >= sizeof root) die("the root's path");
     memcpy(root, dir, root_length + 1);
+    stop_at = stop ? strtoull(stop, NULL, 10) : 0;
     delay_us = wait ? atol(wait) : 0;
     never = lie && strcmp(lie, "none") == 0;
     late = lie && strcmp(lie, "late") == 0;
@@ -90,7 +94,7 @@ static void write_note(uint32_t kind, uint64_t ino, uint64_t number, const struc
     }
     all[0] = (struct iovec){&n, sizeof n};
     if (syscall(SYS_writev, log_fd, all, count + 1) != (long)total) die("a note");
-    notes++;
+    if (++notes == stop_at) kill(getpid(), SIGKILL);
 }
 
 static void note_paths(uint32_t kind, uint64_t ino, const char *path, const char *other) {

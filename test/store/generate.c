@@ -123,6 +123,7 @@ static void name_job(struct making *m, unsigned states) {
     } else {
         m->op->job.id = job->id;
         m->op->job.fence = job->fence;
+        m->op->job.ended = job->ended;
         if (one_in(m, 10)) m->op->job.fence = below(m, job->fence + 2);
     }
 }
@@ -259,6 +260,7 @@ static void make_part(struct making *m) {
 
 static void make_callback(struct making *m) {
     name_job(m, STORE_ENDED_MASK);
+    if (one_in(m, 10)) m->op->job.ended++;
     if (!one_in(m, 3)) m->op->job.callback_at = soon(m);
     m->op->job.callback_attempt = (unsigned)below(m, 5);
 }

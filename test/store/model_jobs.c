@@ -251,6 +251,7 @@ static int finish(struct model *m, struct store_op *op) {
     const struct store_job *in = &op->job;
     j->job.state = in->state;
     j->job.ended = in->ended;
+    j->job.callback_attempt = 0;
     j->job.expires = in->expires;
     j->job.callback_at = in->callback_at;
     j->job.status = in->status;
@@ -406,7 +407,7 @@ static int callback_due(struct model *m, struct store_op *op) {
 
 static int callback_set(struct model *m, struct store_op *op) {
     struct model_job *j = find(m, op->job.id);
-    if (!j) return WEIR_ENOTFOUND;
+    if (!j || j->job.ended != op->job.ended) return WEIR_ENOTFOUND;
     j->job.callback_at = op->job.callback_at;
     j->job.callback_attempt = op->job.callback_attempt;
     return 0;

@@ -121,6 +121,14 @@ void dw_fill(struct buffer *out, uint64_t seed, size_t n) {
     buffer_commit(out, n);
 }
 
+void dw_next_target(const char *target, char ret[64]) {
+    const char *dot = strchr(target, '.');
+    if (dot)
+        snprintf(ret, 64, "%.*s.%lu", (int)(dot - target), target, strtoul(dot + 1, NULL, 10) + 1);
+    else
+        snprintf(ret, 64, "%s", target);
+}
+
 /* ---- gathering: as attach/gather.h does it, with a body "COUNT;..." in place of a multipart one ---- */
 
 struct gather;
@@ -255,23 +263,19 @@ static void finish_gather(struct dw *w, struct gather *g) {
     must(body && body_write(body, text, (size_t)n) == 0, "out of memory");
     body_end(body);
     struct message *next = NULL;
-    if (g->to[0]) must(message_forward(g->original, (struct slice){0}, &head, body_ref(body), &next) == 0, "forward");
+    char target[64], first[64];
+    snprintf(first, sizeof first, "%.*s", SLICE_ARG(g->original->head.target));
+    dw_next_target(first, target);
+    if (g->to[0]) must(message_forward(g->original, slice_of(target), &head, body_ref(body), &next) == 0, "forward");
     fault_resume();
     struct requester *r = g->to[0] ? core_gather_hand_over(w->core, dw_us(w), g->request)
                                    : core_gather_reply(w->core, dw_us(w), g->request);
-    if (r && next) {
-        /* Another target, so that this stage can be told from the one before. */
-        fault_pause();
-        next->head.target = arena_copy(&next->arena, (struct slice){next->head.target.p, next->head.target.n});
-        char *last = (char *)(uintptr_t)(next->head.target.p + next->head.target.n - 1);
-        if (*last >= 'A' && *last < 'Z') ++*last;
-        fault_resume();
+    if (r && next)
         r->ops->forward(r, &(struct requester_hop){.service = slice_of(g->to), .message = next});
-    } else if (r) {
+    else if (r)
         r->ops->reply(r, &head, body);
-    } else {
+    else
         message_unref(next);
-    }
     body_unref(body);
     arena_fini(&arena);
     if (r) gather_free(g); /* otherwise it is told by an action */
@@ -705,9 +709,7 @@ bool dw_scatter(struct dw *w, struct dw_lease *l, const char *service, const cha
     with.bytes = buffer_slice(&text).p;
     with.n = buffer_size(&text);
     char target[64];
-    memcpy(target, l->target, sizeof target);
-    size_t n = strlen(target);
-    if (n && target[n - 1] >= 'A' && target[n - 1] < 'Z') target[n - 1]++;
+    dw_next_target(l->target, target);
     bool taken = hand_over(w, l, target, &with, &hop);
     buffer_fini(&text);
     return taken;

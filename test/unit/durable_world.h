@@ -80,7 +80,6 @@ struct dw {
     void (*sent)(void *ctx, struct dw_lease *l);      /* a worker is given a job; NULL: of no interest */
     void (*cancelled)(void *ctx, struct dw_lease *l); /* a worker is told to stop */
     void *ctx;
-    uint64_t (*tagged)(void *ctx, const struct dw_lease *l);
 };
 
 /* A world with an empty store and a hub of services "a" to "h"; config as dw_defaults left it, and changed. */
@@ -106,6 +105,8 @@ void dw_pass(struct dw *w, uint64_t ms);
 /* Bytes that can be told from others of their kind, and what dw_lease.sum of them is. */
 void dw_fill(struct buffer *out, uint64_t seed, size_t n);
 uint64_t dw_sum(uint64_t sum, const void *bytes, size_t n);
+/* The target of the next stage: what stands behind the dot, if there is one, is one more. */
+void dw_next_target(const char *target, char ret[64]);
 /* A request; with whole false its body is open. The caller's reference. */
 struct message *dw_message(struct dw *w, const char *target, const void *bytes, size_t n, bool whole);
 

@@ -255,6 +255,60 @@ static void acknowledged_by_somebody_else(void **state) {
     assert_int_equal(kept(), 0);
 }
 
+static void waiting_goes_on_when_somebody_else_was_first(void **state) {
+    (void)state;
+    struct reader r;
+    struct call c;
+    subscribe("T", "a");
+    publish("T", "m1");
+    begin_poll(&r, "a", 1000);
+    begin_ack(&c, "a", 1, false); /* behind the read, before its acknowledgement */
+    settle();
+    assert_int_equal(r.err, PENDING);
+    pass(999);
+    assert_int_equal(r.err, PENDING);
+    pass(1);
+    assert_int_equal(r.err, 0);
+    assert_int_equal(r.count, 0);
+}
+
+static void time_passes_while_it_is_acknowledged(void **state) {
+    (void)state;
+    struct reader r;
+    subscribe("T", "a");
+    publish("T", "m1");
+    begin_poll(&r, "a", 100);
+    store_turn(store);
+    model_hold(quiet.model, true);
+    now += 1000;
+    topics_tick(topics, now);
+    assert_int_equal(r.err, PENDING);
+    model_hold(quiet.model, false);
+    settle();
+    assert_string_equal(r.text, "m1 ");
+}
+
+static void the_last_one_leaves_before_it_is_published(void **state) {
+    (void)state;
+    static char bytes[100000];
+    struct store_stats s;
+    struct call un, pub;
+    subscribe("T", "a");
+    model_hold(quiet.model, true);
+    begin_unsubscribe(&un, "T", "a");
+    model_hold(quiet.model, false);
+    begin_publish(&pub, "T", bytes, sizeof bytes);
+    subscribe("T", "a");
+    begin_unsubscribe(&un, "T", "a");
+    begin_publish(&pub, "T", "m", 1);
+    settle();
+    assert_int_equal(pub.err, 0);
+    store_stats(store, &s);
+    assert_int_equal(s.blobs, 0);
+    assert_int_equal(s.messages, 0);
+    assert_int_equal(stats().topics, 0);
+}
+
 static void leases(void **state) {
     (void)state;
     uint64_t id[3];
@@ -281,6 +335,29 @@ static void leases(void **state) {
     assert_int_equal(stats().redelivered, 1);
     assert_int_equal(stats().out, 0);
     assert_int_equal(kept(), 0);
+}
+
+static void what_comes_again_is_in_order(void **state) {
+    (void)state;
+    struct reader r[3];
+    subscribe("T", "a");
+    publish("T", "m0");
+    publish("T", "m1");
+    publish("T", "m2");
+    begin_lease(&r[0], "a", 300);
+    begin_lease(&r[1], "a", 200);
+    begin_lease(&r[2], "a", 100);
+    settle();
+    pass(100);
+    assert_int_equal(stats().again, 1);
+    pass(100);
+    assert_int_equal(stats().again, 2);
+    pass(100);
+    publish("T", "m3");
+    assert_string_equal(read_text("a"), "m0 ");
+    assert_string_equal(read_text("a"), "m1 ");
+    assert_string_equal(read_text("a"), "m2 ");
+    assert_string_equal(read_text("a"), "m3 ");
 }
 
 static void a_lease_ends_while_it_is_acknowledged(void **state) {
@@ -499,7 +576,11 @@ int main(void) {
         STORY(somebody_waits_when_one_leaves),
         STORY(a_failing_store),
         STORY(acknowledged_by_somebody_else),
+        STORY(waiting_goes_on_when_somebody_else_was_first),
+        STORY(time_passes_while_it_is_acknowledged),
+        STORY(the_last_one_leaves_before_it_is_published),
         STORY(leases),
+        STORY(what_comes_again_is_in_order),
         STORY(a_lease_ends_while_it_is_acknowledged),
         STORY(acknowledged_while_it_is_given_again),
         STORY(up_to),

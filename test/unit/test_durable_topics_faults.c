@@ -59,7 +59,7 @@ static void not_too_much_is_kept_in_memory(void **state) {
 
 /* ---- at random ---- */
 
-enum { NAMES = 3, READERS = 12, MESSAGES = 2000 };
+enum { NAMES = 3, READERS = 12, MESSAGES = 2000, SEEDS = 10 };
 
 struct fate { /* of a message, for one subscription */
     bool wanted, given, acked;
@@ -139,7 +139,7 @@ static void play(struct game *g) {
 static void at_random(void **state) {
     (void)state;
     static struct game g;
-    for (uint64_t seed = 1; seed <= 30; seed++) {
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         if (seed > 1) setup(NULL);
         memset(&g, 0, sizeof g);
         random_seed(&g.random, seed);
@@ -161,7 +161,7 @@ static void at_random(void **state) {
         }
         assert_int_equal(kept(), 0);
         assert_int_equal(stats().out, 0);
-        if (seed < 30) teardown(NULL);
+        if (seed < SEEDS) teardown(NULL);
     }
 }
 
