@@ -307,7 +307,7 @@ static void published(struct topics_task *k, int err) {
     struct topics *t = k->topics;
     struct topics_topic *topic = topic_find(t, k->op.topic);
     if (err == 0) t->stats.published++;
-    if (err == 0 && k->op.message_id != 0) (void)intake_take(k->intake); /* the store has the blob now */
+    if (err == 0) (void)intake_take(k->intake); /* the blob is the store's now, kept or not */
     bool news = err == 0 && topic && k->op.message_id > topic->last;
     if (news) topic->last = k->op.message_id;
     answer(k, err);

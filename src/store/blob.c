@@ -113,8 +113,9 @@ static int open_dir(struct blobs *b, const char *dir) {
     if (made || errno == EEXIST) b->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(path);
     if (b->dir < 0) return error_of(errno);
-    int parent = made ? openat(b->dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    int err = made && (parent < 0 || fsync(parent) != 0) ? error_of(errno) : 0;
+    /* Also those that were there: who made them may have been killed before they were synced. */
+    int parent = openat(b->dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int err = parent < 0 || fsync(parent) != 0 || fsync(b->dir) != 0 ? error_of(errno) : 0;
     if (parent >= 0) close(parent);
     if (err != 0) close(b->dir);
     return err;
@@ -198,7 +199,12 @@ static int open_new(struct blobs *b, uint64_t id, int *ret_fd) {
     int fd = openat(b->dir, name, FLAGS, 0600);
     if (fd < 0 && errno == ENOENT) {
         name[DIRECTORY_DIGITS] = '\0';
-        if (mkdirat(b->dir, name, 0700) != 0 || fsync(b->dir) != 0) return error_of(errno);
+        if (mkdirat(b->dir, name, 0700) != 0) return error_of(errno);
+        if (fsync(b->dir) != 0) {
+            int number = errno;
+            (void)unlinkat(b->dir, name, AT_REMOVEDIR); /* the next one makes it, and syncs it */
+            return error_of(number);
+        }
         name[DIRECTORY_DIGITS] = '/';
         fd = openat(b->dir, name, FLAGS, 0600);
     }

@@ -3,12 +3,16 @@
 """Kills a hub again and again, at any moment, while clients and workers go on, and judges what they have seen.
 
     crash.py [--rounds N] [--lose none|unsynced|torn|all] [--seed N] [--world N] [--mutant NAME] [--keep]
+    crash.py --each-change
 
 A world is a data directory with a hub, workers and clients around it. Each round ends with a kill -9 of the hub, which
 is then started again. With --lose, most kills come with a power failure: what the hub had not synced is lost
 (unsynced), or some of it is, and the last write is torn (torn). In the end all work is let finish, everything left is
 read, the hub is killed once more, and everything is read again; then checker.py judges. A failure prints the seed,
 the offences with the history of what they are about, and keeps the directory.
+
+With --each-change it is short lives instead: the hub is killed with the first change of its files, in the next world with
+the second, and so on.
 
 With --mutant the hub is made to lie, and the exit status is 0 when the checker has found that:
     no-sync      fsync does nothing
@@ -17,6 +21,7 @@ With --mutant the hub is made to lie, and the exit status is 0 when the checker 
 
 import argparse
 import glob
+import itertools
 import os
 import random
 import shutil
@@ -132,6 +137,12 @@ class World:
 
     # ---- rounds ----
 
+    def live(self, rounds):
+        self.start_all()
+        for _ in range(rounds):
+            self.round()
+        self.finish()
+
     def round(self):
         """Some time of work, and a kill: often early, when the hub has just been started."""
         r = self.chance.random()
@@ -159,7 +170,7 @@ class World:
         except AssertionError:
             pass  # it did not come to that
 
-    def end_hub(self, gently=False):
+    def end_hub(self, gently=False, lose=None):
         gently = gently and not self.stops
         if not self.hub.alive() and not (self.stops and self.hub.popen.returncode == -signal.SIGKILL):
             raise Failed(f"the hub ended by itself\n{self.hub.report()}")
@@ -175,9 +186,46 @@ class World:
                 raise Failed(self.hub.report())
         if self.disk:
             self.disk.follow(self.path("writes"))
-            if not self.disk.compare() or self.chance.random() < 0.75:
+            if not self.disk.compare() or (self.chance.random() < 0.75 if lose is None else lose):
                 self.losses += 1
                 self.disk.lose(self.lose, self.chance)
+
+    # ---- each change ----
+
+    def interrupted(self, change):
+        """The hub dies with its n-th change, which is not lost; it is started again, accepts one large job, dies, and
+        all that was not synced is lost. Whether it has come to so many changes."""
+        self.start_worker()
+        self.start(wait=False, stop=change)
+        self.deal()
+        self.end_hub(lose=False)
+        reached = self.hub.popen.returncode == -signal.SIGKILL and self.reached
+        self.start()
+        self.deal(all_of_it=False)
+        self.end_hub(lose=True)
+        self.start()
+        reading = Reading(self)
+        reading.wait_ended()
+        reading.read()
+        self.end_hub()
+        return reached
+
+    def deal(self, all_of_it=True):
+        """What makes files and directories, by one client, as far as it comes."""
+        client, token = client_of(self, f"client{self.starts}"), f"order{self.starts}"
+        body = self.chance.randbytes(100000)
+        try:
+            self.hub.wait_ready(scaled(3))
+            job = client.submit(token, "work", body, query="&ms=100&fill=100000")["job"]
+            if all_of_it:
+                client.subscribe("t0", "a")
+                client.publish("t0", token, f"{token}\n".encode() + body)
+                client.result(job, wait="5s")
+                client.read("t0", "a", False)
+                client.unsubscribe("t0", "a")
+            self.reached = False
+        except (AssertionError, Broken):
+            self.reached = True  # unless end_hub says that it has died otherwise
 
     # ---- the end ----
 
@@ -216,13 +264,16 @@ class World:
             f"{n} {what}" for what, n in zip(("orders", "executions", "messages", "reads"), self.counts.values()))
 
 
+def client_of(world, name):
+    host, port = world.listen.rsplit(":", 1)
+    return Client((host, int(port)), world.record, name)
+
+
 class Reading:
     """Reads what there is when all clients have stopped."""
 
     def __init__(self, world):
-        host, port = world.listen.rsplit(":", 1)
-        self.world = world
-        self.client = Client((host, int(port)), world.record, "last")
+        self.world, self.client = world, client_of(world, "last")
         self.records = history.load(glob.glob(world.path("*.jsonl")))
 
     def ask(self, request):
@@ -276,16 +327,14 @@ class Reading:
 
 # ---- command line ----
 
-def run_world(args, number, lose, rounds, top):
+def run_world(args, number, lose, top, what):
+    """what: is done with the world. How many offences, and whether there was other trouble."""
     directory = os.path.join(top, f"world{number}")
     os.mkdir(directory)
     world = World(directory, lose, LIES.get(args.mutant, {}), f"{args.seed} {number}")
     began, trouble = time.monotonic(), None
     try:
-        world.start_all()
-        for _ in range(rounds):
-            world.round()
-        world.finish()
+        what(world)
     except (Failed, AssertionError) as e:
         trouble = f"{type(e).__name__}: {e}"
     finally:
@@ -300,12 +349,19 @@ def run_world(args, number, lose, rounds, top):
 
 
 def worlds(args):
-    """(how to lose, rounds) of each."""
+    """(how to lose, what to do) of each."""
+    if args.each_change:
+        reached = [True]
+        for change in itertools.count(1):
+            if reached[0]:
+                yield "unsynced", lambda world, n=change: reached.__setitem__(0, world.interrupted(n))
+            else:
+                return
     left, i = args.rounds, 0
     ways = ["none", "unsynced", "torn"] if args.lose == "all" else [args.lose]
     while left > 0:
         rounds = min(left, args.world)
-        yield ways[i % len(ways)], rounds
+        yield ways[i % len(ways)], lambda world, n=rounds: world.live(n)
         left, i = left - rounds, i + 1
 
 
@@ -316,6 +372,7 @@ def main():
     parser.add_argument("--lose", choices=["none", "unsynced", "torn", "all"], default="all")
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**9)))
     parser.add_argument("--mutant", choices=LIES)
+    parser.add_argument("--each-change", action="store_true")
     parser.add_argument("--keep", action="store_true", help="keep the directory in any case")
     args = parser.parse_args()
     args.world = args.world or (7 if args.rounds <= 50 else 25)
@@ -326,8 +383,8 @@ def main():
     top = os.path.realpath(tempfile.mkdtemp(prefix="weircrash-"))
     print(f"seed {args.seed}", flush=True)
     offences, trouble = 0, False
-    for number, (lose, rounds) in enumerate(worlds(args), 1):
-        offences, trouble = run_world(args, number, lose, rounds, top)
+    for number, (lose, what) in enumerate(worlds(args), 1):
+        offences, trouble = run_world(args, number, lose, top, what)
         if offences or trouble:
             break
     good = offences > 0 if args.mutant else not (offences or trouble)

@@ -251,13 +251,6 @@ static bool compare_step(struct world *w, struct step *step, bool deep) {
     return same;
 }
 
-/* A sweep may say more than is there, as keys may go with their jobs or by themselves, but not less. */
-static void compare_sweep(struct world *w, const struct step *step) {
-    const struct store_op *op = &step->op[MODEL];
-    if (op->kind == STORE_SWEEP && op->err == 0 && op->more && !step->op[REAL].more)
-        world_fail(w, "a sweep with limit %zu leaves more, but does not say so", op->limit);
-}
-
 static size_t drop_rest(struct world *w, enum side side, const struct store_op *like) {
     size_t dropped = 0;
     for (bool more = true; more;) {
@@ -276,10 +269,19 @@ static size_t drop_rest(struct world *w, enum side side, const struct store_op *
     return dropped;
 }
 
+/* A sweep may say more than is there, as keys may go with their jobs or by themselves, but not less: a second one
+   finds nothing. */
+static void check_sweep(struct world *w, const struct step *step) {
+    const struct store_op *op = &step->op[REAL];
+    if (op->kind != STORE_SWEEP || op->err != 0 || op->more || op->limit == 0) return;
+    size_t left = drop_rest(w, REAL, op);
+    if (left > 0) world_fail(w, "a sweep with limit %zu leaves %zu, but does not say so", op->limit, left);
+}
+
 /* Which ones go first when a limit is reached is the store's choice: both go on until none is left. */
 static void drop_all(struct world *w, const struct step *step) {
     const struct store_op *op = &step->op[MODEL];
-    compare_sweep(w, step);
+    check_sweep(w, step);
     bool drops = op->kind == STORE_JOB_PURGE || op->kind == STORE_SWEEP;
     if (!drops || op->limit == 0 || op->err != 0 || step->op[REAL].err != 0) return;
     if (!op->more && !step->op[REAL].more) return;

@@ -532,12 +532,12 @@ void dw_settle(struct dw *w) {
     bool any = true;
     for (unsigned turns = 0; any; turns++) {
         must(turns < 100000, "it goes on and on");
-        any = w->gate.count > 0 && !w->gate.held;
-        if (any) gate_flush(&w->gate);
+        any = false;
+        if (!w->gate.held) gate_flush(&w->gate);
         core_tick(w->core, dw_us(w));
         jobs_tick(w->jobs, w->ms);
         while (dw_act(w)) any = true;
-        if (jobs_next_time(w->jobs) <= w->ms) any = true;
+        any |= jobs_next_time(w->jobs) <= w->ms || (w->gate.count > 0 && !w->gate.held);
     }
 }
 
@@ -751,7 +751,62 @@ void dw_done(struct dw *w, struct dw_lease *l) {
     dw_free(w, l);
 }
 
+/* ---- clients ---- */
+
+static void on_put(void *ctx, int err, struct store_id id, bool repeated) {
+    struct dw_put *p = ctx;
+    p->err = err;
+    p->id = id;
+    p->repeated = repeated;
+    p->told++;
+    p->ticket = NULL;
+}
+
+int dw_submit(struct dw *w, struct dw_put *p, const char *target, struct slice body, struct jobs_order order) {
+    *p = (struct dw_put){.err = DW_PENDING};
+    struct message *m = order.message ? order.message : dw_message(w, target, body.p, body.n, true);
+    struct jobs_ticket *ticket = NULL;
+    order.message = m;
+    if (!order.service.n) order.service = SLICE("a");
+    order.done = on_put;
+    order.ctx = p;
+    int err = jobs_accept(w->jobs, &order, &ticket, &p->why);
+    if (p->err == DW_PENDING) p->ticket = ticket;
+    if (p->err != DW_PENDING && ticket) dw_violated("a ticket that is given back after it was told");
+    if (err != 0 && p->told) dw_violated("refused, and told");
+    message_unref(m);
+    return err;
+}
+
+static void on_called(struct jobs_call *c, int err) {
+    CONTAINER_OF(c, struct dw_call, call)->err = err;
+}
+
+void dw_cancel(struct dw *w, struct store_id id, struct dw_call *c) {
+    *c = (struct dw_call){.err = DW_PENDING, .call.done = on_called};
+    jobs_cancel(w->jobs, id, &c->call);
+}
+
+void dw_revive(struct dw *w, struct store_id id, struct dw_call *c) {
+    *c = (struct dw_call){.err = DW_PENDING, .call.done = on_called};
+    jobs_revive(w->jobs, id, &c->call);
+}
+
 /* ---- looking ---- */
+
+enum store_job_state dw_state(struct dw *w, struct store_id id) {
+    struct store_op op;
+    if (!dw_get(w, id, &op)) return STORE_STATES;
+    enum store_job_state state = op.ret_job.state;
+    dw_forget(&op);
+    return state;
+}
+
+struct jobs_stats dw_stats(const struct dw *w) {
+    struct jobs_stats s;
+    jobs_stats(w->jobs, &s);
+    return s;
+}
 
 static void look(struct dw *w, struct store_op *op) {
     fault_pause();

@@ -142,7 +142,33 @@ void dw_hand_back(struct dw *w, struct dw_lease *l);
 /* Replies 200 with a small body, and is free. */
 void dw_done(struct dw *w, struct dw_lease *l);
 
+/* ---- clients ---- */
+
+enum { DW_PENDING = 1 };
+
+struct dw_put {
+    int err; /* DW_PENDING until it is told */
+    struct store_id id;
+    bool repeated;
+    unsigned told;
+    struct jobs_ticket *ticket;
+    struct failure why;
+};
+/* A request comes in (order: all but message, done and ctx; service NULL: "a"). Returns what jobs_accept does. */
+int dw_submit(struct dw *w, struct dw_put *p, const char *target, const struct slice body, struct jobs_order order);
+
+struct dw_call {
+    struct jobs_call call;
+    int err; /* DW_PENDING until it is told */
+};
+void dw_cancel(struct dw *w, struct store_id id, struct dw_call *c);
+void dw_revive(struct dw *w, struct store_id id, struct dw_call *c);
+
 /* ---- looking ---- */
+
+/* STORE_STATES: there is no such job. */
+enum store_job_state dw_state(struct dw *w, struct store_id id);
+struct jobs_stats dw_stats(const struct dw *w);
 
 /* As the store has it now, past the gate; its texts live until dw_forget. False: there is no such job. */
 bool dw_get(struct dw *w, struct store_id id, struct store_op *op);
