@@ -8,7 +8,7 @@ STEPS ?= 1000000
 FUZZ_SECONDS ?= 60
 ROUNDS ?= 200
 
-.PHONY: all demo demo-durable demo-thumbnails test test-keyed crash bench bench-core lint fmt asan fuzz sim sim-mutants install docs clean help
+.PHONY: all demo demo-durable demo-thumbnails test test-keyed crash bench bench-core lint fmt asan fuzz sim sim-durable sim-mutants install docs clean help
 
 all: $(BUILD)/build.ninja ## build everything
 	@$(NINJA)
@@ -59,8 +59,12 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (60) under ASan and UBSan
 sim: all ## the simulator: make sim SEED=7 STEPS=1000000
 	@$(BUILD)/test/sim/sim --seed $(SEED) --steps $(STEPS)
 
-sim-mutants: ## deliberate bugs in the core, one by one: does the simulator see them?
+sim-durable: all ## the simulator of durable jobs: make sim-durable SEED=7 STEPS=100000
+	@$(BUILD)/test/sim/durable --seed $(SEED) --steps $(STEPS)
+
+sim-mutants: ## deliberate bugs in the core and in durable jobs, one by one: are they seen?
 	@test/sim/mutants.py
+	@test/sim/durable_mutants.py
 
 test-keyed: all ## 10,000 keys while each second a worker comes and one is killed, for a minute
 	@PYTHONPATH=test/lib WEIR=$(BUILD)/src/cli/weir WEIRTEST_BIN=$(BUILD)/test/integ WEIRTEST_SECONDS=60 \
@@ -69,6 +73,8 @@ test-keyed: all ## 10,000 keys while each second a worker comes and one is kille
 crash: all ## kill -9 and power failures, ROUNDS times (200), while clients and workers go on
 	@PYTHONDONTWRITEBYTECODE=1 WEIR=$(BUILD)/src/cli/weir UNSYNCED=$(BUILD)/test/crash/unsynced.so \
 		/usr/bin/python3 test/crash/crash.py --rounds $(ROUNDS)
+	@PYTHONDONTWRITEBYTECODE=1 WEIR=$(BUILD)/src/cli/weir UNSYNCED=$(BUILD)/test/crash/unsynced.so \
+		/usr/bin/python3 test/crash/crash.py --each-change
 
 bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@tools/setup bench

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Load for job queues that keep their jobs: connections that each submit a job, wait until it is acknowledged, and
- * submit the next; or that work such jobs off.
+ * Load for job queues that keep their jobs: connections that each submit a job, wait until it is
+ * acknowledged, and submit the next; or that work such jobs off.
  *
- *   durable_load weir|beanstalkd|gearmand PORT CONNECTIONS SECONDS    prints: accepted failed p50_us p99_us max_us
- *   durable_load beanstalkd-worker|gearmand-worker PORT CONNECTIONS COUNTER
- *       until SIGTERM; COUNTER is a file of 8 bytes that holds how many it has finished
- *   durable_load publish PORT CONNECTIONS SECONDS                     the same with messages to /-/topics/t
+ *   durable_load weir|beanstalkd|gearmand PORT CONNECTIONS SECONDS    prints: accepted failed p50_us p99_us
+ * max_us durable_load beanstalkd-worker|gearmand-worker PORT CONNECTIONS COUNTER until SIGTERM; COUNTER is a
+ * file of 8 bytes that holds how many it has finished durable_load publish PORT CONNECTIONS SECONDS the same
+ * with messages to /-/topics/t
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -102,8 +102,8 @@ static size_t gearman_answer(const char *p, size_t n, int *ok) {
 }
 
 static size_t http_request(char *to, size_t size, const char *target, const char *more) {
-    return (size_t)snprintf(to, size, "POST %s HTTP/1.1\r\nHost: bench\r\n%sContent-Length: %d\r\n\r\n%0*d", target,
-                            more, BODY, BODY, 7);
+    return (size_t)snprintf(to, size, "POST %s HTTP/1.1\r\nHost: bench\r\n%sContent-Length: %d\r\n\r\n%0*d",
+                            target, more, BODY, BODY, 7);
 }
 
 static void make(struct protocol *p, const char *name) {
@@ -116,7 +116,8 @@ static void make(struct protocol *p, const char *name) {
         p->size = http_request(p->request, sizeof p->request, "/-/topics/t", "");
         p->answer = http_answer;
     } else if (strcmp(name, "beanstalkd") == 0) {
-        p->size = (size_t)snprintf(p->request, sizeof p->request, "put 1024 0 60 %d\r\n%0*d\r\n", BODY, BODY, 7);
+        p->size =
+            (size_t)snprintf(p->request, sizeof p->request, "put 1024 0 60 %d\r\n%0*d\r\n", BODY, BODY, 7);
         p->answer = line_answer;
     } else if (strcmp(name, "gearmand") == 0) {
         size_t n = (size_t)snprintf(body, sizeof body, "hello%c%c%0*d", 0, 0, BODY, 7);
@@ -206,8 +207,8 @@ static int submit(const char *name, int port, int connections, double seconds) {
         }
     }
     qsort(took_us, kept, sizeof *took_us, by_value);
-    printf("%llu %llu %u %u %u\n", (unsigned long long)accepted, (unsigned long long)failed, took_us[kept / 2],
-           took_us[kept * 99 / 100], took_us[kept - 1]);
+    printf("%llu %llu %u %u %u\n", (unsigned long long)accepted, (unsigned long long)failed,
+           took_us[kept / 2], took_us[kept * 99 / 100], took_us[kept - 1]);
     return 0;
 }
 
@@ -255,7 +256,7 @@ static size_t gearman_work(struct conn *c, volatile uint64_t *finished) {
         gearman_say(c, 13, done, handle + 5); /* WORK_COMPLETE */
         gearman_say(c, 9, "", 0);             /* GRAB_JOB */
         ++*finished;
-    } else if (type == 10) { /* NO_JOB */
+    } else if (type == 10) {      /* NO_JOB */
         gearman_say(c, 4, "", 0); /* PRE_SLEEP */
     } else if (type == 6) {       /* NOOP: wake up */
         gearman_say(c, 9, "", 0);
@@ -287,7 +288,8 @@ static int work(const char *name, int port, int connections, const char *counter
             struct conn *c = events[i].data.ptr;
             size_t size;
             if (!fill(c)) return 1;
-            while ((size = beanstalk ? beanstalk_work(c, finished) : gearman_work(c, finished)) > 0) drop(c, size);
+            while ((size = beanstalk ? beanstalk_work(c, finished) : gearman_work(c, finished)) > 0)
+                drop(c, size);
         }
     }
     return 0;

@@ -2,8 +2,8 @@
 /*
  * weir.h: the one public header of libweir.
  *
- * Two things live here: a worker, which pulls jobs from one or more hubs and answers them, and a
- * hub that can be embedded in another program.
+ * Three things live here: a worker, which pulls jobs from one or more hubs and answers them; a client, for
+ * topics and durable jobs; and a hub that can be embedded in another program.
  *
  * Conventions. Functions return 0 (or a count) on success and a negative WEIR_E* on failure;
  * weir_strerror() gives the text. Out-parameters are called ret_... and stay untouched on failure.
@@ -265,6 +265,137 @@ WEIR_API int weir_scatter(weir_job *job, const char *service, const char *gather
    content_type until the next call. The whole body is gathered as by weir_job_body (mind max_body).
    WEIR_ENOTFOUND: that was the last; WEIR_EMALFORMED: it is not multipart. */
 WEIR_API int weir_job_next_part(weir_job *job, weir_part *ret_part);
+
+/* ------------------------------------------------------------------ client */
+
+/*
+ * A client of a hub, at its listener for clients ("listen"). Its calls block, but none for longer than its
+ * time-out. It keeps a connection, and makes a new one when that is lost. One thread at a time uses a client;
+ * any number of clients may be used at once.
+ *
+ * What fails in a way that may pass (WEIR_ECONNECT, WEIR_ECLOSED, an answer 503 or 429) is tried again, after
+ * a pause of 50 ms that doubles up to 5 s, up to half of it less at random, and not before a Retry-After. A
+ * publication alone is not, unless nothing of it was sent or the hub has said that it drains: after
+ * WEIR_ECLOSED or WEIR_ETIMEDOUT it is not known whether it was published.
+ */
+typedef struct weir_client weir_client;
+
+typedef struct weir_client_options {
+    const char *hub;     /* "http://HOST[:PORT][/BASE]", "HOST:PORT" or "unix:PATH[:/BASE]"; BASE is what a
+                            proxy wants in front of all paths. Default http://127.0.0.1:8080 */
+    const char *token;   /* sent as Authorization: Bearer; default none */
+    unsigned timeout_ms; /* the most that a call may take, with all that is tried again, besides what it is
+                            told to wait; default 30000 */
+    unsigned attempts;   /* how often in a row a request is tried; default 10, 1: nothing is tried again */
+    size_t max_body;     /* bytes of a message or an answer that are taken in at most, else WEIR_ETOOBIG;
+                            default 64 MiB */
+} weir_client_options;
+
+/* A new client, not yet connected; owned by the caller. NULL: the defaults. WEIR_EINVAL: not an address, or
+   no token; WEIR_ENOMEM; WEIR_EIO: the system has no random numbers. */
+WEIR_API int weir_client_open(const weir_client_options *options, weir_client **ret_client);
+/* Sets *client to NULL. NULL and *NULL are fine. */
+WEIR_API void weir_client_free(weir_client **client);
+/* What the hub said of the last call that it refused, beyond the error; "" when that was all. Until the next
+   call. */
+WEIR_API const char *weir_client_detail(const weir_client *client);
+
+/*
+ * Of all calls: WEIR_EINVAL (a name that cannot be), WEIR_ETOKEN, WEIR_EFORBIDDEN, WEIR_ECONNECT,
+ * WEIR_ECLOSED, WEIR_ETIMEDOUT, WEIR_EMALFORMED (no HTTP), WEIR_EPROTOCOL (not what a hub answers),
+ * WEIR_EUNAVAILABLE, WEIR_EDRAINING, WEIR_ENOMEM.
+ */
+
+/* ---- topics: docs/protocol.md "Topics" */
+
+/* type: its Content-Type, or NULL. WEIR_ETOOBIG; WEIR_ENOSPACE: the disk is full. */
+WEIR_API int weir_client_publish(weir_client *client, const char *topic, const char *type, const void *body,
+                                 size_t size);
+/* Also when the subscription is there already. WEIR_ENOSPACE: there are too many. */
+WEIR_API int weir_client_subscribe(weir_client *client, const char *topic, const char *subscription);
+/* WEIR_ENOTFOUND: there is none. */
+WEIR_API int weir_client_unsubscribe(weir_client *client, const char *topic, const char *subscription);
+
+typedef struct weir_message {
+    uint64_t id;           /* greater than those of all messages before it in its topic */
+    uint64_t published_ms; /* unix time */
+    unsigned delivery;     /* 1, and one more each time that it comes again; 0: it does not */
+    const char *type;      /* NULL: none */
+    const void *body;      /* followed by a NUL */
+    size_t size;
+} weir_message;
+
+enum weir_ack {
+    WEIR_ACK_AUTO = 0,    /* a message is acknowledged as it is given out: it comes once at most */
+    WEIR_ACK_EXPLICIT = 1 /* it comes again if it is not acknowledged within the hub's topic-ack-time */
+};
+/* The next message, waiting up to wait_ms for one. ack: an enum weir_ack; above 1: explicit, within that many
+   milliseconds. WEIR_EAGAIN: none came. WEIR_ENOTFOUND: no such subscription. */
+WEIR_API int weir_client_next(weir_client *client, const char *topic, const char *subscription,
+                              unsigned wait_ms, unsigned ack, weir_message **ret_message);
+/* The message has been dealt with. WEIR_ENOTFOUND: somebody has said so before, or the subscription is
+   gone. */
+WEIR_API int weir_client_acknowledge(weir_client *client, const char *topic, const char *subscription,
+                                     uint64_t id);
+/* Sets *message to NULL. NULL and *NULL are fine. */
+WEIR_API void weir_message_free(weir_message **message);
+
+/* ---- durable jobs: docs/protocol.md "Durable jobs" */
+
+typedef struct weir_field {
+    const char *name, *value;
+} weir_field;
+
+typedef struct weir_request {
+    const char *method;       /* default POST */
+    const char *target;       /* path and query, which lead to a service */
+    const weir_field *fields; /* such as Content-Type, Idempotency-Key, Weir-Priority */
+    size_t field_count;
+    const void *body;
+    size_t size;
+    uint64_t delay_ms; /* a durable job is not run before that */
+} weir_request;
+
+#define WEIR_JOB_ID_SIZE 64 /* bytes for the id of a durable job, with its NUL */
+
+/* Has a request stored as a durable job. Without an Idempotency-Key among its fields it gets one that is this
+   call's own, so that it is safe to try it again. WEIR_ENOSERVICE; WEIR_ECONFLICT: the key has come with
+   another request; WEIR_ENOSPACE; WEIR_ERATE; WEIR_ESTATE: the hub stores no jobs (it has no data directory),
+   and has run this one at once. */
+WEIR_API int weir_client_submit(weir_client *client, const weir_request *request,
+                                char ret_id[WEIR_JOB_ID_SIZE]);
+
+typedef struct weir_durable {
+    const char *state; /* queued, running, done, failed, dead, cancelled */
+    int ended;         /* done, failed, dead or cancelled */
+    unsigned status;   /* of its answer; 0: there is none */
+    unsigned hop, failed_attempts;
+    const char *service, *progress, *reason; /* progress, reason: NULL when there is none */
+    const char *json;                        /* all that the hub tells */
+} weir_durable;
+
+/* What there is to know of a job. WEIR_ENOTFOUND: no such job, or it was another tenant's. */
+WEIR_API int weir_client_state(weir_client *client, const char *id, weir_durable **ret_job);
+WEIR_API void weir_durable_free(weir_durable **job);
+
+typedef struct weir_answer {
+    unsigned status;
+    const weir_field *fields; /* names in lower case */
+    size_t field_count;
+    const void *body; /* followed by a NUL */
+    size_t size;
+} weir_answer;
+
+/* A job's answer, of whatever status, waiting up to wait_ms for it. WEIR_EAGAIN: it has not ended.
+   WEIR_ECANCELLED: it was cancelled. WEIR_ENOTFOUND. */
+WEIR_API int weir_client_result(weir_client *client, const char *id, unsigned wait_ms,
+                                weir_answer **ret_answer);
+/* The first field of that name, in any case; NULL: none. */
+WEIR_API const char *weir_answer_header(const weir_answer *answer, const char *name);
+WEIR_API void weir_answer_free(weir_answer **answer);
+
+/* Also when it was cancelled before. WEIR_ESTATE: it has ended otherwise. WEIR_ENOTFOUND. */
+WEIR_API int weir_client_cancel(weir_client *client, const char *id);
 
 /* ----------------------------------------------------------- embedded hub */
 

@@ -97,8 +97,8 @@ static void go_on(struct exchange *x, uint64_t now) {
     }
     struct requester *r = core_job_hand_over(x->config->core, now, x->worker, x->job);
     if (r) {
-        r->ops->forward(
-            r, &(struct requester_hop){.service = x->answer.service, .message = next, .cost = x->answer.cost});
+        r->ops->forward(r, &(struct requester_hop){
+                               .service = x->answer.service, .message = next, .cost = x->answer.cost});
         return;
     }
     size_t bytes = next->arena.used + (body ? body_held(body) : 0);

@@ -17,6 +17,7 @@ struct part {
     struct gather *gather;
     struct list node; /* in gather.heard: its answer is whole */
     enum part_state state;
+    bool by_worker; /* its answer is, and not the hub's */
     unsigned status;
     struct multipart_part given; /* in gather.bytes */
     struct body *body;           /* of the answer, as it comes in; a reference */
@@ -34,9 +35,9 @@ struct gather {
     uint64_t request; /* in the core */
     struct message *original;
     struct requester *durable; /* is told of parts; NULL: it is not durable */
-    struct buffer bytes;      /* the scattered body */
-    size_t held;              /* bytes of it and of the answers */
-    struct slice service, to; /* to: the service that gets what was gathered; empty: the client */
+    struct buffer bytes;       /* the scattered body */
+    size_t held;               /* bytes of it and of the answers */
+    struct slice service, to;  /* to: the service that gets what was gathered; empty: the client */
     struct part *parts;
     size_t count, asked, over; /* asked: submitted; over: answered */
     bool too_big, starved;
@@ -136,9 +137,10 @@ static void tell_durable(const struct part *p) {
     buffer_init(&fields);
     int err = 0;
     for (size_t i = 0; i < p->field_count && err == 0; i++)
-        err = buffer_printf(&fields, "%.*s: %.*s\r\n", SLICE_ARG(p->fields[i].name), SLICE_ARG(p->fields[i].value));
-    struct requester_part part = {
-        (unsigned)(p - p->gather->parts), p->status, buffer_slice(&fields), buffer_slice(&p->answer)};
+        err = buffer_printf(&fields, "%.*s: %.*s\r\n", SLICE_ARG(p->fields[i].name),
+                            SLICE_ARG(p->fields[i].value));
+    struct requester_part part = {(unsigned)(p - p->gather->parts), p->status, buffer_slice(&fields),
+                                  buffer_slice(&p->answer)};
     if (err == 0) r->ops->part(r, &part);
     buffer_fini(&fields);
 }
@@ -146,7 +148,7 @@ static void tell_durable(const struct part *p) {
 /* Its body, if it has one, is let go of in the turn: not from within a call of the body's own. */
 static void part_heard(struct part *p) {
     p->state = PART_HEARD;
-    if (p->gather->durable) tell_durable(p);
+    if (p->gather->durable && p->by_worker) tell_durable(p);
     list_push_back(&p->gather->heard, &p->node);
     wake(p->gather);
 }
@@ -162,6 +164,7 @@ static void part_failed(struct part *p, const struct failure *why) {
     p->status = problem.status;
     p->fields[0] = (struct multipart_field){SLICE("content-type"), SLICE("application/problem+json")};
     p->field_count = 1;
+    p->by_worker = false;
     part_heard(p);
 }
 
@@ -227,6 +230,7 @@ static bool keep_fields(struct part *p, const struct http_head *head) {
 
 static void on_reply(struct requester *r, const struct http_head *head, struct body *body) {
     struct part *p = CONTAINER_OF(r, struct part, requester);
+    p->by_worker = true;
     p->status = head->status;
     if (!keep_fields(p, head)) return;
     if (!body) {
@@ -539,16 +543,23 @@ static bool know(struct gather *g, const struct gather_known *k) {
     return true;
 }
 
+/* Too big by itself, or just now, beside others. */
+static int no_room(const struct gathers *g, size_t held, size_t n) {
+    return n > g->max_bytes || held > g->max_bytes - n ? WEIR_ETOOBIG : WEIR_EFULL;
+}
+
 static int resume(struct gather *g, uint64_t now, const struct gather_stored *stored, size_t count,
                   struct failure *ret_why) {
     for (size_t i = 0; i < stored->known_count; i++)
-        if (!know(g, &stored->known[i])) return ret_why->error = g->too_big ? WEIR_ETOOBIG : WEIR_ENOMEM;
+        if (!know(g, &stored->known[i]))
+            return ret_why->error =
+                       g->too_big ? no_room(g->owner, g->held, stored->known[i].body.n) : WEIR_ENOMEM;
     unsigned asked = count < UINT32_MAX ? (unsigned)count : UINT32_MAX;
     return core_scatter(g->owner->core, now, &stored->request, asked, &g->gatherer, &g->request, ret_why);
 }
 
-int gather_resume(struct gathers *owner, uint64_t now, const struct gather_stored *stored, struct buffer *body,
-                  uint64_t *ret_request, struct failure *ret_why) {
+int gather_resume(struct gathers *owner, uint64_t now, const struct gather_stored *stored,
+                  struct buffer *body, uint64_t *ret_request, struct failure *ret_why) {
     struct message *m = stored->request.message;
     struct slice bytes = buffer_slice(body);
     char boundary[MULTIPART_BOUNDARY];
@@ -557,7 +568,7 @@ int gather_resume(struct gathers *owner, uint64_t now, const struct gather_store
     int err = multipart_boundary(head_get(&m->head, HEAD_CONTENT_TYPE), boundary, &ret_why->detail);
     if (err == 0) err = read_parts(bytes, slice_of(boundary), NULL, &count, &ret_why->detail);
     if (err != 0) return WEIR_EBADANSWER;
-    if (!gathers_hold(owner, 0, bytes.n)) return ret_why->error = WEIR_ETOOBIG;
+    if (!gathers_hold(owner, 0, bytes.n)) return ret_why->error = no_room(owner, 0, bytes.n);
     struct gather *g = gather_new(owner, m, stored->service, stored->gather);
     if (!g) {
         gathers_release(owner, bytes.n);

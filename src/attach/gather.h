@@ -56,9 +56,10 @@ struct gather_known {
     unsigned index, status;
     struct slice fields, body; /* fields: lines, each ended by CRLF */
 };
-/* A scattered hop of a durable job, stored and read again: request is as for core_scatter, with its message, and
-   its requester is told of each part that answers; body is taken over. 0; or with nothing taken, and *ret_why
-   filled: what core_scatter says, WEIR_EBADANSWER, WEIR_ETOOBIG (max-gather), WEIR_ENOMEM. */
+/* A scattered hop of a durable job, stored and read again: request is as for core_scatter, with its message,
+   and its requester is told of each part that answers; body is taken over. 0; or with nothing taken, and
+   *ret_why filled: what core_scatter says, WEIR_EBADANSWER, WEIR_ETOOBIG (max-gather), WEIR_EFULL (beside
+   others, now), WEIR_ENOMEM. */
 struct gather_stored {
     struct core_request request;
     struct slice service, gather;

@@ -103,8 +103,8 @@ static bool parse_with_unit(struct slice s, const struct unit *units, uint64_t *
 }
 
 bool slice_duration_ms(struct slice s, uint64_t *ret_ms) {
-    static const struct unit units[] = {{"ms", 1},    {"s", 1000},    {"", 1000},
-                                        {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
+    static const struct unit units[] = {{"ms", 1},      {"s", 1000},     {"", 1000}, {"m", 60000},
+                                        {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
     return parse_with_unit(s, units, ret_ms);
 }
 

@@ -75,10 +75,10 @@ static void add_parameter(struct buffer *target, const char *name, const char *v
     buffer_fini(&text);
 }
 
-/* Asks, and says it when that fails or the answer is none of the wanted statuses. -1: *ret is the answer; else
-   the exit status. */
-static int ask(struct jobs_cli *j, const char *method, struct buffer *target, uint64_t wait_ms, unsigned wanted,
-               struct dialog_answer *ret) {
+/* Asks, and says it when that fails or the answer is none of the wanted statuses. -1: *ret is the answer;
+   else the exit status. */
+static int ask(struct jobs_cli *j, const char *method, struct buffer *target, uint64_t wait_ms,
+               unsigned wanted, struct dialog_answer *ret) {
     int err = buffer_append(target, "", 1);
     if (err == 0) err = dialog_ask(&j->hub, method, buffer_slice(target).p, "", NULL, wait_ms, ret);
     buffer_fini(target);
@@ -109,9 +109,9 @@ static void shorten(json_t *job) {
 
 static void print_page(json_t *list) {
     static const struct cli_column columns[] = {
-        {"job", "id", 's'},       {"service", "service", 's'},         {"state", "state", 's'},
-        {"hop", "hop", 'n'},      {"failed", "failed_attempts", 'n'},  {"status", "status", 'n'},
-        {"created", "created", 's'}, {"progress", "progress", 's'},    {"reason", "reason", 's'},
+        {"job", "id", 's'},          {"service", "service", 's'},        {"state", "state", 's'},
+        {"hop", "hop", 'n'},         {"failed", "failed_attempts", 'n'}, {"status", "status", 'n'},
+        {"created", "created", 's'}, {"progress", "progress", 's'},      {"reason", "reason", 's'},
     };
     size_t i;
     json_t *job;
@@ -119,7 +119,8 @@ static void print_page(json_t *list) {
     CLI_TABLE(NULL, columns, list);
 }
 
-static int list_page(struct jobs_cli *j, uint64_t limit, char *after, size_t after_size, uint64_t *ret_count) {
+static int list_page(struct jobs_cli *j, uint64_t limit, char *after, size_t after_size,
+                     uint64_t *ret_count) {
     struct buffer target;
     struct dialog_answer a;
     char number[24];
@@ -131,7 +132,8 @@ static int list_page(struct jobs_cli *j, uint64_t limit, char *after, size_t aft
     add_parameter(&target, "after", after[0] ? after : NULL);
     int result = ask(j, "GET", &target, 0, 200, &a);
     if (result >= 0) return result;
-    json_t *root = json_loadb(buffer_slice(&a.body).p, buffer_size(&a.body), 0, NULL), *list = json_object_get(root, "jobs");
+    json_t *root = json_loadb(buffer_slice(&a.body).p, buffer_size(&a.body), 0, NULL),
+           *list = json_object_get(root, "jobs");
     const char *next = json_string_value(json_object_get(root, "next"));
     *ret_count = json_array_size(list);
     snprintf(after, after_size, "%s", next ? next : "");
@@ -285,7 +287,8 @@ int cmd_jobs(struct cli *cli) {
     if (ids && n == 0) return cli_wrong(cli, "%s wants a job's id", verb);
     if (!ids && n > 0) return cli_wrong(cli, "%s takes no job's id", verb);
     if (strcmp(verb, "purge") == 0 && !j.state)
-        return cli_wrong(cli, "purge wants --state: which ended jobs are to go (done, failed, cancelled, dead)");
+        return cli_wrong(cli,
+                         "purge wants --state: which ended jobs are to go (done, failed, cancelled, dead)");
     code = dialog_open(cli, &j.dialog, "/-/jobs", &j.hub);
     if (code >= 0) return code;
     code = run(&j, verb, cli->arguments + 1, n);

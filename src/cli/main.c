@@ -33,18 +33,22 @@ const struct cli_command cli_commands[] = {
     {.name = "pub",
      .usage = "TOPIC [MESSAGE] [options]",
      .help = "publish a message",
-     .detail = "The message is MESSAGE or, without it, all of standard input. When this ends with 0 the hub has it\n"
+     .detail = "The message is MESSAGE or, without it, all of standard input. When this ends with 0 the hub "
+               "has it\n"
                "stored for all who have subscribed to TOPIC.",
      .options = pub_options,
      .run = cmd_pub},
     {.name = "sub",
      .usage = "TOPIC SUBSCRIPTION [options]",
      .help = "subscribe, and print messages as they come",
-     .detail =
-         "Several commands with one SUBSCRIPTION share its messages. It stays when the command ends, and goes on\n"
-         "to gather messages, unless --delete is given. Until SIGTERM or SIGINT, or --count or --wait say so.\n"
-         "With --ack explicit a message is acknowledged when it has been written; if that fails, or the command\n"
-         "dies before, it comes again, here or to others. Exit status 4: fewer than --count messages have come.",
+     .detail = "Several commands with one SUBSCRIPTION share its messages. It stays when the command ends, "
+               "and goes on\n"
+               "to gather messages, unless --delete is given. Until SIGTERM or SIGINT, or --count or --wait "
+               "say so.\n"
+               "With --ack explicit a message is acknowledged when it has been written; if that fails, or "
+               "the command\n"
+               "dies before, it comes again, here or to others. Exit status 4: fewer than --count messages "
+               "have come.",
      .options = sub_options,
      .run = cmd_sub},
     {.name = "check",
@@ -63,8 +67,10 @@ const struct cli_command cli_commands[] = {
     {.name = "jobs",
      .usage = "[list|show|result|cancel|retry|purge] [ID...] [options]",
      .help = "look at a hub's durable jobs, and change them",
-     .detail = "list is the default. show, result, cancel and retry take ids. result prints the stored answer's body; its\n"
-               "exit status is 1 when the job has not ended (--wait waits), or its answer's status is 400 or more.\n"
+     .detail = "list is the default. show, result, cancel and retry take ids. result prints the stored "
+               "answer's body; its\n"
+               "exit status is 1 when the job has not ended (--wait waits), or its answer's status is 400 or "
+               "more.\n"
                "retry queues dead jobs again. purge drops ended ones (--state says which).",
      .options = jobs_options,
      .run = cmd_jobs},

@@ -39,9 +39,9 @@ static void print_rings(const json_t *root) {
         {"moved ever", "moved_ever", 'n'}, {"keys", "keys", 'n'},
     };
     static const struct cli_column owners[] = {{"keyed service", "service", 's'},
-                                           {"owner", "worker", 's'},
-                                           {"slices", "slices", 'n'},
-                                           {"of", "of", 'n'}};
+                                               {"owner", "worker", 's'},
+                                               {"slices", "slices", 'n'},
+                                               {"of", "of", 'n'}};
     json_t *rings = json_array(), *shares = json_array();
     size_t i, j;
     json_t *service, *worker;
@@ -80,7 +80,8 @@ static void print_stored(const json_t *stored) {
     }
     json_int_t subscriptions = json_integer_value(json_object_get(stored, "subscriptions"));
     json_int_t messages = json_integer_value(json_object_get(stored, "messages"));
-    if (subscriptions > 0) printf("%s%lld subscriptions, %lld messages", before, (long long)subscriptions, (long long)messages);
+    if (subscriptions > 0)
+        printf("%s%lld subscriptions, %lld messages", before, (long long)subscriptions, (long long)messages);
     if (subscriptions > 0 || before[0] == ',') putchar('\n');
 }
 

@@ -135,9 +135,10 @@ struct core_request {
     uint64_t cost;     /* how long it will take, in any unit that the service's requests share; 0: unknown */
     unsigned priority; /* 0 (first) .. 9; the tenant or the service may allow less */
     bool idempotent;   /* by method or Idempotency-Key: may be retried */
-    /* Of a durable job: it waits in the queue as long as it takes, whatever the load; the core neither runs it
-       again nor on at another service (core_job_hand_over), for the requester does, and does not count it
-       against its tenant's rate (core_accept has). hop, attempt: what it has behind it. */
+    /* Of a durable job: it (and each of its parts) waits in the queue as long as it takes, whatever the load;
+       the core neither runs it again nor on at another service (core_job_hand_over), for the requester does,
+       and does not count it against its tenant's rate (core_accept has). hop, attempt: what it has behind it.
+     */
     bool durable;
     unsigned hop, attempt;
 };
@@ -151,8 +152,8 @@ int core_submit(struct core *core, uint64_t now, const struct core_request *requ
 /* May a request of this tenant for this service come in, to be submitted later? Counts against the tenant's
    rate, and makes *priority what both allow. 0; WEIR_ENOSERVICE, WEIR_EDRAINING or WEIR_ERATE, with *ret_why
    filled. */
-int core_accept(struct core *core, uint64_t now, struct slice tenant, struct slice service, unsigned *priority,
-                struct failure *ret_why);
+int core_accept(struct core *core, uint64_t now, struct slice tenant, struct slice service,
+                unsigned *priority, struct failure *ret_why);
 /* There are jobs for it, so it exists, as if a worker had offered it. As core_service_define. */
 int core_service_expect(struct core *core, struct slice name);
 
@@ -221,8 +222,8 @@ struct core_hop {
 int core_job_forward(struct core *core, uint64_t now, uint64_t worker, uint64_t job,
                      const struct core_hop *hop);
 /* Of a durable job, before core_job_forward: the requester is to run it on, to whom the hop must be told
-   (requester_ops.forward). Terminal for the request. NULL: it is none, or this is late. The slot stays busy until
-   core_slot_free. */
+   (requester_ops.forward). Terminal for the request. NULL: it is none, or this is late. The slot stays busy
+   until core_slot_free. */
 struct requester *core_job_hand_over(struct core *core, uint64_t now, uint64_t worker, uint64_t job);
 /* Is it a durable job's, running at that worker? */
 bool core_job_durable(const struct core *core, uint64_t worker, uint64_t job);
@@ -249,8 +250,9 @@ void core_slot_free(struct core *core, uint64_t now, uint64_t worker, uint64_t j
    WEIR_ESTATE: late, no effect. The slot stays busy until core_slot_free. */
 int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t job, unsigned count,
                      struct gatherer *gatherer, uint64_t *ret_request);
-/* The same for a durable job whose scattered hop has been stored: the request (its message: of that hop) begins
-   as one that gathers. 0; WEIR_EDRAINING, WEIR_EDEADLINE, WEIR_EPARTS, WEIR_ENOMEM with nothing kept. */
+/* The same for a durable job whose scattered hop has been stored: the request (its message: of that hop)
+   begins as one that gathers. 0; WEIR_EDRAINING, WEIR_EDEADLINE, WEIR_EPARTS, WEIR_ENOMEM with nothing kept.
+ */
 int core_scatter(struct core *core, uint64_t now, const struct core_request *request, unsigned count,
                  struct gatherer *gatherer, uint64_t *ret_request, struct failure *ret_why);
 /* A part of that request, as core_submit. Tenant, deadline, priority and idempotence are the request's. Also

@@ -47,8 +47,8 @@ int core_job_scatter(struct core *core, uint64_t now, uint64_t worker, uint64_t 
     return 0;
 }
 
-static int begin_scattered(struct core *core, const struct core_request *request, unsigned count, struct tenant *t,
-                           struct request **ret, struct failure *ret_why) {
+static int begin_scattered(struct core *core, const struct core_request *request, unsigned count,
+                           struct tenant *t, struct request **ret, struct failure *ret_why) {
     struct service *s = core_service_find(core, request->service);
     *ret_why = (struct failure){.service = s ? s->name : request->service};
     if (core->draining) return ret_why->error = WEIR_EDRAINING;
@@ -99,6 +99,7 @@ static int part_new(struct core *core, struct request *parent, const struct core
         return ret_why->error = WEIR_ENOMEM;
     }
     r->hop = parent->hop;
+    r->patient = parent->patient;
     struct core_hop hop = {.service = from->service, .message = from->message, .bytes = from->bytes};
     int err = core_job_next_hop(core, r, &hop, &r->job, ret_why);
     if (err == 0) {

@@ -280,14 +280,16 @@ void core_job_handed_back(struct core *core, uint64_t now, uint64_t worker, uint
     core->stats.handed_back++;
     core_job_off_worker(core, job);
     core_worker_gate(core, w);
-    if (core->config.replayable(core->config.ctx, r->message)) {
+    if (!r->durable && core->config.replayable(core->config.ctx, r->message)) {
         job->attempt--;
         put_back(core, job, true);
     } else {
         struct failure why = {.error = WEIR_EWORKERGONE,
                               .status = 503, /* unlike 502: nothing has been run, the client may try again */
                               .service = job->service->name,
-                              .detail = "its worker handed it back, and its body cannot be sent again"};
+                              .detail = r->durable
+                                            ? "its worker handed it back"
+                                            : "its worker handed it back, and its body cannot be sent again"};
         r->job = NULL;
         core_job_free(core, job);
         core_request_fail(core, r, &why);

@@ -46,7 +46,8 @@ struct request {
     unsigned hop, attempt;        /* attempt: how often it was tried before it was submitted */
     uint8_t priority;
     bool idempotent, durable;
-    bool given; /* a worker has been given the present message */
+    bool patient; /* of a durable job, or a part of one: waits in the queue as long as it takes */
+    bool given;   /* a worker has been given the present message */
 };
 
 struct job {

@@ -142,7 +142,7 @@ int core_limits_admit(struct core *core, struct service *s, const struct demand 
    and what has waited in it is work that comes too late for somebody. */
 uint64_t core_limits_shed_at(const struct job *job) {
     const struct core_service_config *c = &job->service->config;
-    if (!c->shed_wait_us || !job->queue || job->request->durable) return UINT64_MAX;
+    if (!c->shed_wait_us || !job->queue || job->request->patient) return UINT64_MAX;
     uint64_t waited = core_time_add(job->queued_at, c->shed_wait_us);
     uint64_t standing = core_time_add(job->queue->busy_since, c->shed_after_us);
     return waited > standing ? waited : standing;

@@ -53,7 +53,8 @@ struct request *core_request_new(struct core *core, const struct core_request *f
                           .hop = from->hop,
                           .attempt = from->attempt,
                           .idempotent = from->idempotent,
-                          .durable = from->durable};
+                          .durable = from->durable,
+                          .patient = from->durable};
     wheel_timer_init(&r->timer);
     list_init(&r->action.link);
     list_init(&r->parts);
@@ -98,8 +99,8 @@ int core_submit(struct core *core, uint64_t now, const struct core_request *requ
     return err;
 }
 
-int core_accept(struct core *core, uint64_t now, struct slice tenant, struct slice service, unsigned *priority,
-                struct failure *ret_why) {
+int core_accept(struct core *core, uint64_t now, struct slice tenant, struct slice service,
+                unsigned *priority, struct failure *ret_why) {
     core_enter(core, now);
     struct tenant *t = core_tenant_enter(core, tenant);
     struct service *s = core_service_find(core, service);
@@ -214,7 +215,7 @@ static uint64_t due(const struct request *r) {
     const struct core_service_config *c = &job->service->config;
     uint64_t queue_time = core_time_add(job->queued_at, c->queue_time_us);
     uint64_t shed = core_limits_shed_at(job), settle = core_pool_settle_at(job);
-    if (c->queue_time_us && !r->durable && queue_time < due) due = queue_time;
+    if (c->queue_time_us && !r->patient && queue_time < due) due = queue_time;
     if (shed < due) due = shed;
     if (settle < due) due = settle;
     return due;
@@ -286,7 +287,8 @@ void core_request_timer(struct core *core, struct request *r) {
     uint64_t now = core->now / 1000 * 1000; /* when it rings must not show in what happens */
     if (r->deadline && !r->parent && r->deadline <= now) {
         miss_deadline(core, r);
-    } else if (queued && c->queue_time_us && !r->durable && core_time_add(queued->queued_at, c->queue_time_us) <= now) {
+    } else if (queued && c->queue_time_us && !r->patient &&
+               core_time_add(queued->queued_at, c->queue_time_us) <= now) {
         core->stats.rejected_queue_time++;
         refuse_queued(core, r, WEIR_EQUEUETIME, 0, NULL);
     } else if (queued && core_limits_shed_at(queued) <= now) {

@@ -27,8 +27,8 @@ struct requester_hop {
     struct slice service;
     struct message *message; /* a reference is handed over */
     uint64_t cost;           /* 0: as before */
-    bool scatter;            /* the message is multipart, and each part is for service; what is gathered goes to
-                                gather, or is the reply when that is empty */
+    bool scatter; /* the message is multipart, and each part is for service; what is gathered goes to
+                     gather, or is the reply when that is empty */
     struct slice gather;
 };
 

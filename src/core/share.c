@@ -76,7 +76,8 @@ struct job *core_share_surplus(const struct service *s, const struct tenant *t, 
     const struct list *node = most->jobs.prev;
     for (int i = 0; i < LOOKED_AT && node != &most->jobs; i++, node = node->prev) {
         struct job *job = CONTAINER_OF(node, struct job, share_link);
-        if (job->priority >= priority && job->order >= 0) return job;
+        bool part = job->request->patient && !job->request->durable; /* who pushes that out loses its work */
+        if (job->priority >= priority && job->order >= 0 && !part) return job;
     }
     return NULL;
 }

@@ -13,7 +13,13 @@
 #include "wire/problem.h"
 #include <stdlib.h>
 
-enum { STORE_AGAIN_MS = 1000, UNCOUNTED_MS = 1000, PROGRESS_MOST = 256, RETRY_AFTER_MOST_MS = 24 * 3600 * 1000 };
+enum {
+    STORE_AGAIN_MS = 1000,
+    UNCOUNTED_MS = 1000,
+    NO_ROOM_MS = 30000,
+    PROGRESS_MOST = 256,
+    RETRY_AFTER_MOST_MS = 24 * 3600 * 1000
+};
 
 static const struct requester_ops held_ops;
 
@@ -82,12 +88,19 @@ static void drop_answer(struct held *h) {
     h->status = 0;
 }
 
+/* Those with a worker leave room for others of their line. */
+static void begun(struct held *h, bool is) {
+    if (h->begun != is) jobs_line_begun(h->line, is ? 1 : -1);
+    h->begun = is;
+}
+
 void held_free(struct held *h) {
     ASSERT(!h->busy);
     struct jobs *j = h->jobs;
     /* A worker may have yet to end an answer without a body. */
     if (h->request && core_request_alive(j->config.core, h->request))
         core_cancel(j->config.core, now_us(h), h->request, CORE_DELETED);
+    begun(h, false);
     if (!list_empty(&h->table)) {
         j->stats.held--;
         j->held_bytes -= held_size(h);
@@ -97,6 +110,7 @@ void held_free(struct held *h) {
     list_del(&h->table);
     list_del(&h->waiting);
     wheel_del(&j->wheel, &h->timer);
+    body_unref(h->given);
     drop_answer(h);
     buffer_fini(&h->progress);
     arena_fini(&h->texts);
@@ -105,11 +119,14 @@ void held_free(struct held *h) {
     free(h);
 }
 
+static bool take_back_blob(struct held *h);
+
 void held_lose(struct held *h, enum core_cause cause) {
     if (h->request) core_cancel(h->jobs->config.core, now_us(h), h->request, cause);
     h->request = 0;
     h->lost = true;
-    if (!h->busy) held_free(h);
+    if (h->busy || (h->phase == HELD_STORING && take_back_blob(h))) return;
+    held_free(h);
 }
 
 void held_drain(struct held *h) {
@@ -169,8 +186,9 @@ static int write_problem(struct held *h, unsigned status, const char *detail) {
     drop_answer(h);
     int err = problem_write(&h->body, &p);
     if (err == 0)
-        err = buffer_printf(&h->head, "HTTP/1.1 %u %s\r\ncontent-type: application/problem+json\r\n"
-                                      "content-length: %zu\r\n\r\n",
+        err = buffer_printf(&h->head,
+                            "HTTP/1.1 %u %s\r\ncontent-type: application/problem+json\r\n"
+                            "content-length: %zu\r\n\r\n",
                             status, status_text(status), buffer_size(&h->body));
     h->status = status;
     return err;
@@ -179,6 +197,11 @@ static int write_problem(struct held *h, unsigned status, const char *detail) {
 /* It could not be run, through no fault of its own: later, without this counting as an attempt. */
 static void put_off(struct held *h, const char *reason) {
     release(h, h->job.attempt, now_ms(h) + UNCOUNTED_MS, reason);
+}
+
+/* The same when work was done in vain: not so soon. */
+static void put_off_longer(struct held *h, const char *reason) {
+    release(h, h->job.attempt, now_ms(h) + NO_ROOM_MS, reason);
 }
 
 static void fail_for_good(struct held *h, unsigned status, const char *detail) {
@@ -193,8 +216,8 @@ static void fail_for_good(struct held *h, unsigned status, const char *detail) {
 static uint64_t backoff_ms(const struct held *h) {
     const struct jobs_config *c = &h->jobs->config;
     unsigned doublings = h->job.attempt < 40 ? h->job.attempt : 40;
-    uint64_t wait = c->backoff_ms > c->backoff_most_ms >> doublings ? c->backoff_most_ms
-                                                                      : c->backoff_ms << doublings;
+    uint64_t wait =
+        c->backoff_ms > c->backoff_most_ms >> doublings ? c->backoff_most_ms : c->backoff_ms << doublings;
     uint64_t least = wait / 2;
     uint64_t bits = 0;
     (void)c->random(&bits);
@@ -210,8 +233,10 @@ static bool last_attempt(const struct held *h) {
    without one: then status says what the hub answers. */
 static void attempt_failed(struct held *h, unsigned status, const char *reason) {
     if (!last_attempt(h)) {
+        uint64_t run_at = now_ms(h) + backoff_ms(h);
+        if (h->job.deadline && h->job.deadline < run_at) run_at = h->job.deadline; /* to fail then */
         h->jobs->stats.tried_again++;
-        release(h, h->job.attempt + 1, now_ms(h) + backoff_ms(h), reason);
+        release(h, h->job.attempt + 1, run_at, reason);
     } else if (h->status == 0 && write_problem(h, status ? status : 502, reason) != 0) {
         put_off(h, "out of memory");
     } else {
@@ -222,6 +247,7 @@ static void attempt_failed(struct held *h, unsigned status, const char *reason) 
 /* It stands at the next hop now. */
 static void told_step(struct held *h) {
     struct jobs *j = h->jobs;
+    begun(h, false);
     arena_fini(&h->texts);
     h->texts = h->next_texts;
     j->held_bytes -= held_size(h);
@@ -238,6 +264,7 @@ static void told_step(struct held *h) {
     list_push_back(&j->waiting, &h->waiting);
     j->stats.steps++;
     j->retry_ms = 0;
+    if (j->draining) held_free(h);
 }
 
 static void on_dropped(struct store_op *op) {
@@ -253,6 +280,7 @@ static bool take_back_blob(struct held *h) {
                     : h->op.kind == STORE_JOB_STEP ? h->op.job.message.body.blob
                                                    : 0;
     if (!blob) return false;
+    wheel_del(&h->jobs->wheel, &h->timer);
     h->lost = true;
     store_op_init(&h->op, STORE_BLOB_DROP, on_dropped);
     h->op.blob = blob;
@@ -270,7 +298,7 @@ static void on_told(struct store_op *op) {
     store_op_fini(op);
     bool stale = err == WEIR_EFENCE || err == WEIR_ESTATE || err == WEIR_ENOTFOUND;
     if (stale) j->stats.late++;
-    if (stale && take_back_blob(h)) return;
+    if ((stale || (h->lost && err != 0)) && take_back_blob(h)) return;
     if (stale || h->lost) {
         held_free(h);
     } else if (err != 0) {
@@ -312,6 +340,7 @@ static struct held *held_of(struct requester *r) {
 static void on_taken(struct requester *r) {
     struct held *h = held_of(r);
     h->phase = HELD_RUNNING;
+    begun(h, true);
     h->started_ms = now_ms(h);
     buffer_reset(&h->progress);
     wheel_add(&h->jobs->wheel, &h->timer, h->started_ms + h->jobs->config.timeout_ms);
@@ -324,9 +353,19 @@ static void on_progress(struct requester *r, struct slice text) {
     (void)buffer_append_slice(&h->progress, text); /* without memory it is not seen */
 }
 
+/* The core is done with its message. True: what is stored of its body could not be read, which is not its
+   worker's fault. */
+static bool give_no_more(struct held *h) {
+    bool unread = h->given && body_error(h->given) == WEIR_EIO;
+    body_unref(h->given);
+    h->given = NULL;
+    return unread;
+}
+
 static void on_fail(struct requester *r, const struct failure *why) {
     struct held *h = held_of(r);
     unsigned status = why->status ? why->status : error_status(why->error);
+    bool unread = give_no_more(h);
     h->request = 0;
     if (h->phase == HELD_STORING) return; /* its answer was there, only its end was not */
     wheel_del(&h->jobs->wheel, &h->timer);
@@ -336,7 +375,11 @@ static void on_fail(struct requester *r, const struct failure *why) {
         fail_for_good(h, status, "its deadline passed");
     } else if (status == 503 || why->error == WEIR_EFULL || why->error == WEIR_EQUEUETIME) { /* not begun */
         h->phase = HELD_WAITING;
-        list_push_back(&h->jobs->waiting, &h->waiting);
+        begun(h, false);
+        list_push_front(&h->jobs->waiting, &h->waiting); /* before what came after it */
+        jobs_retry(h->jobs);
+    } else if (unread) {
+        put_off(h, "what is stored of it could not be read");
     } else {
         attempt_failed(h, status, why->detail ? why->detail : error_text(why->error));
     }
@@ -371,7 +414,7 @@ static void on_answer_in(void *ctx, int err) {
     if (err == 0 && !h->head.starved)
         judge(h);
     else if (err == 0 || err == WEIR_ENOSPACE || err == WEIR_EUNAVAILABLE || err == WEIR_ENOMEM)
-        put_off(h, "its answer could not be stored");
+        put_off_longer(h, "its answer could not be stored");
     else {
         drop_answer(h);
         attempt_failed(h, 502, "its worker went away before its answer was whole");
@@ -388,6 +431,7 @@ static void take_in(struct held *h, struct body *body, void (*done)(void *ctx, i
 
 static void on_reply(struct requester *r, const struct http_head *head, struct body *body) {
     struct held *h = held_of(r);
+    (void)give_no_more(h);
     struct slice after = head_get(head, HEAD_RETRY_AFTER);
     uint64_t s;
     h->status = head->status;
@@ -424,7 +468,7 @@ static void on_hop_in(void *ctx, int err) {
         h->op.job = h->next;
         submit_op(h);
     } else if (err == WEIR_ENOSPACE || err == WEIR_EUNAVAILABLE || err == WEIR_ENOMEM) {
-        put_off(h, "its next hop could not be stored");
+        put_off_longer(h, "its next hop could not be stored");
     } else {
         drop_answer(h);
         attempt_failed(h, 502, "its worker went away before all that it forwards had come");
@@ -433,8 +477,8 @@ static void on_hop_in(void *ctx, int err) {
 
 static void on_forward(struct requester *r, const struct requester_hop *hop) {
     struct held *h = held_of(r);
+    (void)give_no_more(h);
     h->request = 0;
-    wheel_del(&h->jobs->wheel, &h->timer);
     arena_fini(&h->next_texts);
     arena_init(&h->next_texts, 0, NULL, 0);
     h->going = hop->message;
@@ -471,6 +515,7 @@ static int make_message(struct held *h, struct message **ret) {
     struct message *m = NULL;
     int err = record_message(h->job.message.head, c->max_head * 4, &m);
     if (err == 0) err = outlet_open(c->store, c->shard, &h->job.message.body, &m->body);
+    if (err == 0 && m->body) h->given = body_ref(m->body);
     if (err != 0)
         message_unref(m);
     else
@@ -489,6 +534,7 @@ static struct core_request describe_request(struct held *h, struct message *m) {
                                  .deadline = job->deadline ? now_us(h) + left * 1000 : 0,
                                  .cost = job->cost,
                                  .priority = job->priority,
+                                 .idempotent = true, /* of its parts: they are run again as it is */
                                  .durable = true,
                                  .hop = job->hop,
                                  .attempt = job->attempt};
@@ -499,6 +545,7 @@ static int not_taken(struct held *h, int err, const struct failure *why) {
     if (err == WEIR_EFULL || err == WEIR_EDRAINING || err == WEIR_ENOMEM) {
         h->phase = HELD_WAITING;
         list_push_front(&h->jobs->waiting, &h->waiting);
+        jobs_retry(h->jobs);
         return err;
     }
     if (err == WEIR_EDEADLINE)
@@ -506,7 +553,8 @@ static int not_taken(struct held *h, int err, const struct failure *why) {
     else if (err == WEIR_ENOSERVICE)
         attempt_failed(h, 502, "there is no such service");
     else
-        fail_for_good(h, why->status ? why->status : error_status(err), why->detail ? why->detail : error_text(err));
+        fail_for_good(h, why->status ? why->status : error_status(err),
+                      why->detail ? why->detail : error_text(err));
     return 0;
 }
 
@@ -530,11 +578,12 @@ void held_scatter_read(struct held *h, int err) {
         return;
     }
     message_unref(m);
+    h->not_before_ms = now_ms(h) + UNCOUNTED_MS;
     (void)not_taken(h, err, &why);
 }
 
 static int submit_scattered(struct held *h) {
-    int err = scatter_new(h, &h->scatter);
+    int err = now_ms(h) < h->not_before_ms ? WEIR_EFULL : scatter_new(h, &h->scatter);
     if (err != 0) return err;
     list_del(&h->waiting);
     h->phase = HELD_QUEUED;
@@ -557,6 +606,7 @@ int held_submit(struct held *h) {
     h->phase = HELD_QUEUED;
     err = core_submit(c->core, now_us(h), &r, &h->request, &why);
     if (err == 0) return 0;
+    (void)give_no_more(h);
     message_unref(m);
     return not_taken(h, err, &why);
 }

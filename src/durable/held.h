@@ -21,7 +21,10 @@ struct line {
     bool waiting;       /* there may be more in the store */
     bool again;         /* something was put there after the operation began */
     size_t at;          /* of the operation's results: how many have been taken up */
-    size_t held, users; /* users: others who point at it */
+    size_t held, begun,
+        coming;       /* begun: of the held ones, with a worker; coming: leased by a put under way */
+    size_t users;     /* others who point at it */
+    unsigned refused; /* the last pass in which the core had no room for one of it */
     unsigned priority;
     struct slice service, tenant;
     char names[];
@@ -45,19 +48,22 @@ struct held {
     enum held_phase phase;
     uint64_t request; /* in the core; 0: it is not there */
     uint64_t started_ms;
+    uint64_t not_before_ms; /* a scattered hop for which there was no memory is read again then */
     struct arena texts;     /* of job */
     struct store_job job;   /* as the store has it */
     struct arena next_texts;
-    struct store_job next;  /* the next hop, when it has one */
+    struct store_job next; /* the next hop, when it has one */
     struct line *next_line;
-    struct store_op op;     /* finish, step or release */
-    bool busy;              /* it is under way */
-    bool lost;              /* it is not this hub's any more: goes as soon as it can */
-    struct scatter *scatter; /* what is stored of a scattered hop, until it is given to the core */
-    struct intake *intake;  /* of the answer's body, or of the next hop's */
-    struct message *going;  /* the next hop's message, while its body comes in */
+    struct store_op op;       /* finish, step or release */
+    bool begun;               /* a worker has had this hop: it counts in line->begun */
+    bool busy;                /* it is under way */
+    bool lost;                /* it is not this hub's any more: goes as soon as it can */
+    struct scatter *scatter;  /* what is stored of a scattered hop, until it is given to the core */
+    struct body *given;       /* the stored body that its worker is given, as it is read; a reference */
+    struct intake *intake;    /* of the answer's body, or of the next hop's */
+    struct message *going;    /* the next hop's message, while its body comes in */
     struct buffer head, body; /* of the answer that is told the store */
-    unsigned status;        /* of the worker's answer */
+    unsigned status;          /* of the worker's answer */
     uint64_t retry_after_ms;
     struct buffer progress;
 };
@@ -68,6 +74,11 @@ struct jobs {
     struct list held[HELD_TABLE], lines[LINES_TABLE], watches[WATCH_TABLE];
     struct list waiting; /* held, to be given to the core */
     struct list hungry;  /* lines */
+    unsigned leasing;    /* of them: how many are being given more */
+    struct list revived; /* operations that have completed, and memory lacked for their lines */
+    unsigned pass;       /* of giving to the core what waits */
+    unsigned scatters;   /* scattered hops that are being read */
+    unsigned under_way;  /* jobs that are coming in, and answers of parts, on their way to the store */
     uint64_t held_bytes; /* of the bodies of all held ones */
     struct wheel wheel;  /* of held ones */
     struct wheel watch_wheel;
@@ -75,9 +86,9 @@ struct jobs {
     bool loading, unloaded; /* what a hub before has left is being loaded, could not be loaded */
     bool due_busy, due_stuck, draining;
     size_t due_at;
-    uint64_t due_ms;    /* when the next delayed one is to run; UINT64_MAX: there is none */
-    uint64_t retry_ms;  /* when what waits is given to the core (again); UINT64_MAX: nothing waits */
-    uint64_t lack_ms;   /* when what memory or the store was not there for is done again; UINT64_MAX: nothing */
+    uint64_t due_ms;   /* when the next delayed one is to run; UINT64_MAX: there is none */
+    uint64_t retry_ms; /* when what waits is given to the core (again); UINT64_MAX: nothing waits */
+    uint64_t lack_ms; /* when what memory or the store was not there for is done again; UINT64_MAX: nothing */
     uint64_t last_id_ms;
     unsigned last_id_serial;
 };
@@ -93,11 +104,16 @@ void jobs_line_count(struct line *l, int more);
 static inline uint64_t held_size(const struct held *h) {
     return h->job.message.body.bytes.n;
 }
+/* One of its held ones has begun, or waits again. */
+void jobs_line_begun(struct line *l, int more);
+/* One that waits is given to the core soon. */
+void jobs_retry(struct jobs *j);
 /* It stays while it is used. */
 void jobs_line_use(struct line *l, bool use);
 /* A job is to run then. */
 void jobs_due(struct jobs *j, uint64_t run_at);
-/* It has ended, and the store knows: tells who waits for it. ended: when, for its callback; 0: it has none. */
+/* It has ended, and the store knows: tells who waits for it. ended: when, for its callback; 0: it has none.
+ */
 void jobs_ended(struct jobs *j, struct store_id id, enum store_job_state state, uint64_t ended);
 struct held *jobs_held(const struct jobs *j, struct store_id id);
 /* Does somebody wait for its end? */

@@ -16,7 +16,7 @@ struct intake {
     unsigned magic;
     struct intake_config config;
     struct body *body;
-    struct buffer bytes;   /* of a small body; of a large one what is being written */
+    struct buffer bytes; /* of a small body; of a large one what is being written */
     struct store_op op;
     EVP_MD_CTX *hash;
     unsigned char digest[STORE_HASH];
@@ -58,7 +58,7 @@ static void destroy(struct intake *in) {
 static void finish(struct intake *in, int err) {
     in->over = true;
     unsigned n = STORE_HASH;
-    if (err == 0 && !EVP_DigestFinal_ex(in->hash, in->digest, &n)) err = WEIR_ENOMEM;
+    if (err == 0 && in->hash && !EVP_DigestFinal_ex(in->hash, in->digest, &n)) err = WEIR_ENOMEM;
     EVP_MD_CTX_free(in->hash);
     in->hash = NULL;
     let_go(in);
@@ -70,7 +70,8 @@ static int take(struct intake *in) {
     struct slice s;
     while (buffer_size(&in->bytes) < CHUNK && (s = body_peek(in->body)).n > 0) {
         if (s.n > in->config.max_bytes - in->size) return WEIR_ETOOBIG;
-        if (buffer_append_slice(&in->bytes, s) != 0 || !EVP_DigestUpdate(in->hash, s.p, s.n)) return WEIR_ENOMEM;
+        if (buffer_append_slice(&in->bytes, s) != 0 || (in->hash && !EVP_DigestUpdate(in->hash, s.p, s.n)))
+            return WEIR_ENOMEM;
         in->size += s.n;
         body_consume(in->body, s.n);
         in->large |= in->size > STORE_INLINE;
@@ -126,8 +127,8 @@ int intake_new(const struct intake_config *config, struct body *body, struct int
     if (!in) return WEIR_ENOMEM;
     in->magic = INTAKE_MAGIC;
     in->config = *config;
-    in->hash = EVP_MD_CTX_new();
-    if (!in->hash || !EVP_DigestInit_ex(in->hash, EVP_sha256(), NULL)) {
+    if (config->hash) in->hash = EVP_MD_CTX_new();
+    if (config->hash && (!in->hash || !EVP_DigestInit_ex(in->hash, EVP_sha256(), NULL))) {
         EVP_MD_CTX_free(in->hash);
         free(in);
         return WEIR_ENOMEM;

@@ -16,13 +16,17 @@
 #include <stdlib.h>
 
 enum {
-    WINDOW = 256,        /* held of a line */
-    WINDOW_LEAST = 16,   /* when many lines have some */
-    HELD_MOST = 16384,   /* from which on windows are small */
+    WINDOW = 256,      /* held of a line */
+    WINDOW_LEAST = 16, /* when many lines have some */
+    HELD_MOST = 16384, /* from which on windows are small */
     HELD_BYTES_MOST = 64 << 20,
+    LEASES_AT_ONCE = 4, /* each may bring LEASE_BYTES */
+    LEASE_BYTES = 8 << 20,
     DUE_AT_ONCE = 256,
     AGAIN_MS = 50 /* what the core or memory had no room for is tried again */
 };
+
+static const struct store_id FORGOTTEN = {0, 0};
 
 /* ---- lines ---- */
 
@@ -50,7 +54,8 @@ struct line *jobs_line(struct jobs *j, struct slice service, struct slice tenant
 }
 
 static size_t window(const struct jobs *j) {
-    return j->stats.held < HELD_MOST && j->held_bytes < HELD_BYTES_MOST ? WINDOW : WINDOW_LEAST;
+    if (j->held_bytes >= HELD_BYTES_MOST) return 1; /* so that each line goes on */
+    return j->stats.held < HELD_MOST ? WINDOW : WINDOW_LEAST;
 }
 
 static void line_tidy(struct line *l) {
@@ -60,8 +65,13 @@ static void line_tidy(struct line *l) {
     free(l);
 }
 
+/* Those that no worker has yet, now or soon. */
+static size_t ahead(const struct line *l) {
+    return l->held - l->begun + l->coming;
+}
+
 static void look_hungry(struct line *l) {
-    if (l->waiting && !l->busy && l->held <= window(l->jobs) / 2 && list_empty(&l->hungry))
+    if (l->waiting && !l->busy && ahead(l) <= window(l->jobs) / 2 && list_empty(&l->hungry))
         list_push_back(&l->jobs->hungry, &l->hungry);
 }
 
@@ -69,6 +79,11 @@ void jobs_line_count(struct line *l, int more) {
     l->held = (size_t)((ptrdiff_t)l->held + more);
     look_hungry(l);
     line_tidy(l);
+}
+
+void jobs_line_begun(struct line *l, int more) {
+    l->begun = (size_t)((ptrdiff_t)l->begun + more);
+    look_hungry(l);
 }
 
 void jobs_line_use(struct line *l, bool use) {
@@ -91,15 +106,36 @@ static void soon(const struct jobs *j, uint64_t *when) {
     if (at < *when) *when = at;
 }
 
-/* Leased jobs become held ones, as far as memory goes. Returns how many. */
+void jobs_retry(struct jobs *j) {
+    soon(j, &j->retry_ms);
+}
+
+/* Leased jobs become held ones, as far as memory goes. Returns how many are done with. */
 static size_t take_up(struct jobs *j, const struct store_op *op, size_t from) {
     size_t n = from;
+    if (j->draining) return op->count; /* the next hub to start takes them up */
     for (; n < op->count; n++) {
+        if (store_id_compare(op->jobs[n].id, FORGOTTEN) == 0) continue;
         struct held *h = held_new(j, &op->jobs[n]);
         if (!h) break;
         held_enter(h);
     }
     return n;
+}
+
+static void forget(struct store_op *op, size_t from, struct store_id id) {
+    for (size_t i = from; i < op->count; i++)
+        if (store_id_compare(op->jobs[i].id, id) == 0) op->jobs[i].id = FORGOTTEN;
+}
+
+/* It is cancelled while it is among those that memory lacked for. */
+static void forget_stuck(struct jobs *j, struct store_id id) {
+    if (j->lack_ms == UINT64_MAX) return;
+    for (size_t i = 0; i < LINES_TABLE; i++)
+        LIST_FOR (node, &j->lines[i]) {
+            struct line *l = CONTAINER_OF(node, struct line, node);
+            if (l->stuck) forget(&l->op, l->at, id);
+        }
 }
 
 static void line_taken_up(struct line *l) {
@@ -110,8 +146,9 @@ static void line_taken_up(struct line *l) {
         soon(j, &j->lack_ms);
         return;
     }
-    if (l->op.err == 0 && l->op.count < l->op.limit && !l->again) l->waiting = false;
+    if (l->op.err == 0 && l->op.count < l->op.limit && !l->op.more && !l->again) l->waiting = false;
     bool failed = l->op.err != 0;
+    j->leasing--;
     store_op_fini(&l->op);
     l->busy = false;
     if (failed)
@@ -130,7 +167,9 @@ static void lease(struct line *l) {
     store_op_init(&l->op, STORE_JOB_LEASE, on_leased);
     l->op.shard = j->config.shard;
     l->op.line = (struct store_line){.service = l->service, .tenant = l->tenant, .priority = l->priority};
-    l->op.limit = window(j) > l->held ? window(j) - l->held : 1;
+    l->op.limit = window(j) > ahead(l) ? window(j) - ahead(l) : 1;
+    l->op.most_bytes = LEASE_BYTES;
+    j->leasing++;
     l->busy = true;
     l->again = false;
     l->at = 0;
@@ -139,7 +178,8 @@ static void lease(struct line *l) {
 
 static void feed(struct jobs *j) {
     struct list *node;
-    while (!j->draining && (node = list_pop_front(&j->hungry)))
+    while (!j->draining && !j->loading && !j->unloaded && j->leasing < LEASES_AT_ONCE &&
+           (node = list_pop_front(&j->hungry)))
         lease(CONTAINER_OF(node, struct line, hungry));
 }
 
@@ -149,30 +189,44 @@ void jobs_due(struct jobs *j, uint64_t run_at) {
     if (run_at < j->due_ms) j->due_ms = run_at;
 }
 
-static void due_taken_up(struct jobs *j) {
+/* There is more of a line in the store. Its service was there when its jobs were accepted; since this hub has
+   begun, perhaps no worker has come. */
+static int begin_line(struct jobs *j, const struct store_line *from) {
+    struct line *l = jobs_line(j, from->service, from->tenant, from->priority);
+    if (!l) return WEIR_ENOMEM;
+    jobs_line_waits(l);
+    if (from->hop == 0) (void)core_service_expect(j->config.core, from->service);
+    return 0;
+}
+
+static void woken(struct jobs *j) {
     struct store_op *op = &j->due;
-    j->due_at = take_up(j, op, j->due_at);
-    j->due_stuck = j->due_at < op->count;
-    if (j->due_stuck) {
+    while (op->err == 0 && j->due_at < op->count && begin_line(j, &op->lines[j->due_at]) == 0) j->due_at++;
+    j->due_stuck = op->err == 0 && j->due_at < op->count;
+    if (j->due_stuck) { /* without memory */
         soon(j, &j->lack_ms);
         return;
     }
-    uint64_t now = j->config.now_ms(j->config.ctx);
     if (op->err != 0)
-        j->due_ms = now + 1000;
-    else if (op->next && op->next < j->due_ms)
-        j->due_ms = op->next;
+        jobs_due(j, j->config.now_ms(j->config.ctx) + 1000);
+    else if (op->next)
+        jobs_due(j, op->next);
     store_op_fini(op);
     j->due_busy = false;
 }
 
-static void on_due(struct store_op *op) {
-    due_taken_up(CONTAINER_OF(op, struct jobs, due));
+static void on_woken(struct store_op *op) {
+    woken(CONTAINER_OF(op, struct jobs, due));
 }
 
-static void lease_due(struct jobs *j, uint64_t now) {
-    if (j->due_busy || j->draining || now < j->due_ms || j->stats.held >= HELD_MOST) return;
-    store_op_init(&j->due, STORE_JOB_LEASE_DUE, on_due);
+static bool may_wake(const struct jobs *j) {
+    return !j->due_busy && !j->draining && !j->loading && !j->unloaded;
+}
+
+/* What is due takes its place in its line, before what came later. */
+static void wake(struct jobs *j, uint64_t now) {
+    if (!may_wake(j) || now < j->due_ms) return;
+    store_op_init(&j->due, STORE_JOB_WAKE, on_woken);
     j->due.shard = j->config.shard;
     j->due.now = now;
     j->due.limit = DUE_AT_ONCE;
@@ -184,18 +238,12 @@ static void lease_due(struct jobs *j, uint64_t now) {
 
 /* ---- from beginning to end ---- */
 
-static void begin_line(struct jobs *j, const struct store_line *from) {
-    struct line *l = jobs_line(j, from->service, from->tenant, from->priority);
-    if (l) jobs_line_waits(l);
-    (void)core_service_expect(j->config.core, from->service);
-}
-
 static void submit_load(struct jobs *j);
 
 static void on_loaded(struct store_op *op) {
     struct jobs *j = CONTAINER_OF(op, struct jobs, load);
     int err = op->err;
-    for (size_t i = 0; err == 0 && i < op->count; i++) begin_line(j, &op->lines[i]);
+    for (size_t i = 0; err == 0 && i < op->count; i++) err = begin_line(j, &op->lines[i]);
     if (err == 0 && op->next) jobs_due(j, op->next);
     store_op_fini(op);
     j->loading = false;
@@ -219,6 +267,7 @@ int jobs_new(const struct jobs_config *config, struct jobs **ret) {
     for (size_t i = 0; i < WATCH_TABLE; i++) list_init(&j->watches[i]);
     list_init(&j->waiting);
     list_init(&j->hungry);
+    list_init(&j->revived);
     j->due_ms = j->retry_ms = j->lack_ms = UINT64_MAX;
     wheel_init(&j->wheel, config->now_ms(config->ctx));
     wheel_init(&j->watch_wheel, config->now_ms(config->ctx));
@@ -227,20 +276,32 @@ int jobs_new(const struct jobs_config *config, struct jobs **ret) {
     return 0;
 }
 
-/* What waits is given to the core, in order, until the core has no room. */
+/* What waits is given to the core, each line in order, until the core has no room for one of it. */
 static void submit_waiting(struct jobs *j) {
-    struct list *node;
-    while (!j->draining && (node = j->waiting.next) != &j->waiting)
-        if (held_submit(CONTAINER_OF(node, struct held, waiting)) != 0) {
-            soon(j, &j->retry_ms);
-            return;
-        }
+    j->pass++;
+    LIST_FOR (node, &j->waiting) {
+        struct held *h = CONTAINER_OF(node, struct held, waiting);
+        if (j->draining) return;
+        if (h->line->refused == j->pass) continue;
+        h->line->refused = held_submit(h) == 0 ? 0 : j->pass;
+        if (h->line->refused) jobs_retry(j);
+    }
+}
+
+static void on_revived(struct store_op *op);
+
+static void revive_again(struct jobs *j) {
+    struct list revived, *node;
+    list_init(&revived);
+    list_splice_back(&revived, &j->revived);
+    while ((node = list_pop_front(&revived))) on_revived(CONTAINER_OF(node, struct store_op, link));
 }
 
 /* What memory lacked for. */
 static void take_up_again(struct jobs *j) {
-    if (j->due_stuck) due_taken_up(j);
-    if (j->unloaded && !j->loading) submit_load(j);
+    if (j->due_stuck) woken(j);
+    if (j->unloaded && !j->loading && !j->draining) submit_load(j);
+    revive_again(j);
     for (size_t i = 0; i < LINES_TABLE; i++)
         LIST_FOR (node, &j->lines[i]) {
             struct line *l = CONTAINER_OF(node, struct line, node);
@@ -259,7 +320,7 @@ void jobs_tick(struct jobs *j, uint64_t now) {
         list_del(&w->link);
         w->told(w, false);
     }
-    lease_due(j, now);
+    wake(j, now);
     if (now >= j->retry_ms) {
         j->retry_ms = UINT64_MAX;
         submit_waiting(j);
@@ -275,7 +336,7 @@ uint64_t jobs_next_time(const struct jobs *j) {
     uint64_t next = wheel_next(&j->wheel), watch = wheel_next(&j->watch_wheel);
     if (watch < next) next = watch;
     if (j->draining) return next;
-    if (!j->due_busy && j->stats.held < HELD_MOST && j->due_ms < next) next = j->due_ms;
+    if (may_wake(j) && j->due_ms < next) next = j->due_ms;
     if (j->lack_ms < next) next = j->lack_ms;
     return j->retry_ms < next ? j->retry_ms : next;
 }
@@ -303,10 +364,23 @@ void jobs_drain(struct jobs *j) {
     for (size_t i = 0; i < WATCH_TABLE; i++) tell_watches(j, &j->watches[i], NULL, false);
 }
 
+bool jobs_idle(const struct jobs *j) {
+    if (j->under_way > 0) return false;
+    for (size_t i = 0; i < HELD_TABLE; i++) {
+        const struct list *place = &j->held[i];
+        LIST_FOR (node, place) {
+            const struct held *h = CONTAINER_OF(node, struct held, table);
+            if (h->phase == HELD_ANSWERING || h->phase == HELD_STORING) return false;
+        }
+    }
+    return true;
+}
+
 void jobs_close(struct jobs *j) {
     j->draining = true;
     for (size_t i = 0; i < HELD_TABLE; i++)
         LIST_FOR (node, &j->held[i]) held_lose(CONTAINER_OF(node, struct held, table), CORE_DRAIN_OVER);
+    take_up_again(j); /* for the last time, and as it drains nothing is */
 }
 
 void jobs_free(struct jobs **at) {
@@ -396,7 +470,10 @@ static void on_cancelled(struct store_op *op) {
     uint64_t callback_of = err == 0 && op->ret_job.callback.n ? op->job.ended : 0;
     store_op_fini(op);
     struct held *h = err == 0 ? jobs_held(j, id) : NULL;
-    if (h) held_lose(h, CORE_DELETED);
+    if (h)
+        held_lose(h, CORE_DELETED);
+    else if (err == 0)
+        forget_stuck(j, id);
     c->done(c, err);
     if (err == 0) jobs_ended(j, id, STORE_CANCELLED, callback_of);
 }
@@ -419,10 +496,13 @@ static void on_revived(struct store_op *op) {
     struct jobs_call *c = CONTAINER_OF(op, struct jobs_call, op);
     struct jobs *j = c->jobs;
     int err = op->err;
-    if (err == 0)
-        begin_line(j, &(struct store_line){.service = op->ret_job.service,
-                                           .tenant = op->ret_job.tenant,
-                                           .priority = op->ret_job.priority});
+    struct store_line line = {
+        .service = op->ret_job.service, .tenant = op->ret_job.tenant, .priority = op->ret_job.priority};
+    if (err == 0 && begin_line(j, &line) != 0 && !j->draining) {
+        list_push_back(&j->revived, &op->link);
+        soon(j, &j->lack_ms);
+        return;
+    }
     store_op_fini(op);
     c->done(c, err);
 }
@@ -450,15 +530,18 @@ struct jobs_ticket {
     struct slice key;
     struct store_job job;
     unsigned char hash[STORE_HASH];
-    bool stored; /* the store has been asked */
+    struct jobs_ticket **given; /* where who asked will find it; NULL once jobs_accept has returned */
+    bool stored;                /* the store has been asked */
 };
 
 static void ticket_free(struct jobs_ticket *t) {
+    if (t->given) *t->given = NULL;
     intake_free(&t->intake);
     message_unref(t->message);
     if (t->held) held_free(t->held);
     if (t->line) jobs_line_use(t->line, false);
     arena_fini(&t->texts);
+    t->jobs->under_way--;
     free(t);
 }
 
@@ -467,7 +550,8 @@ static void ticket_done(struct jobs_ticket *t, int err, struct store_id id, bool
     ticket_free(t);
 }
 
-/* 0 or WEIR_EIO. RFC 9562 5.7, with the 12 bits of rand_a as a counter (6.2, method 1): later ids of this hub are greater. */
+/* 0 or WEIR_EIO. RFC 9562 5.7, with the 12 bits of rand_a as a counter (6.2, method 1): later ids of this hub
+ * are greater. */
 static int make_id(struct jobs *j, struct store_id *ret) {
     uint64_t now = j->config.now_ms(j->config.ctx), random;
     int err = j->config.random(&random);
@@ -498,6 +582,12 @@ static void drop_blob(struct jobs *j, uint64_t blob) {
     store_submit(j->config.store, op);
 }
 
+static struct held *take_held(struct jobs_ticket *t) {
+    struct held *h = t->held;
+    t->held = NULL;
+    return h;
+}
+
 static void on_put(struct store_op *op) {
     struct jobs_ticket *t = CONTAINER_OF(op, struct jobs_ticket, op);
     struct jobs *j = t->jobs;
@@ -508,12 +598,17 @@ static void on_put(struct store_op *op) {
     if (err == WEIR_ECONFLICT) j->stats.conflicts++;
     j->stats.repeated += found;
     store_op_fini(op);
+    if (t->held) t->line->coming--;
     if (err == 0 && !found) {
         j->stats.accepted++;
-        if (t->held) held_enter(t->held);
-        t->held = NULL;
-        if (t->job.run_at) jobs_due(j, t->job.run_at);
+        if (t->job.run_at)
+            jobs_due(j, t->job.run_at);
+        else if (!t->held)
+            jobs_line_waits(t->line);
+        else if (!j->draining)
+            held_enter(take_held(t));
     }
+    look_hungry(t->line);
     ticket_done(t, err, id, found);
 }
 
@@ -549,7 +644,7 @@ static int describe(struct jobs_ticket *t) {
     t->job.message = (struct store_message){arena_copy(&t->texts, buffer_slice(&head)), body};
     buffer_fini(&head);
     if (err == 0 && !t->job.message.head.p) err = WEIR_ENOMEM;
-    if (err == 0) err = hash_request(t);
+    if (err == 0 && t->key.n) err = hash_request(t);
     if (err == 0) t->line = jobs_line(t->jobs, t->job.service, t->job.tenant, t->job.priority);
     if (t->line) jobs_line_use(t->line, true);
     return err == 0 && !t->line ? WEIR_ENOMEM : err;
@@ -559,7 +654,8 @@ static void put(struct jobs_ticket *t) {
     struct jobs *j = t->jobs;
     struct line *l = t->line;
     t->job.fence = 1;
-    bool lease = !t->job.run_at && !l->waiting && l->held < window(j) && !j->draining && !j->loading;
+    bool lease =
+        !t->job.run_at && !l->waiting && ahead(l) < window(j) && !j->draining && !j->loading && !j->unloaded;
     if (lease && !(t->held = held_new(j, &t->job))) {
         ticket_done(t, WEIR_ENOMEM, t->job.id, false);
         return;
@@ -573,6 +669,7 @@ static void put(struct jobs_ticket *t) {
     t->op.hash = t->hash;
     t->op.key_expires = t->job.created + j->config.key_ttl_ms;
     t->stored = true;
+    l->coming += lease;
     store_submit(j->config.store, &t->op);
     if (!lease && !t->job.run_at) jobs_line_waits(l); /* the store keeps the order */
 }
@@ -597,6 +694,7 @@ static struct jobs_ticket *ticket_new(struct jobs *j, const struct jobs_order *o
     if (!t) return NULL;
     uint64_t now = j->config.now_ms(j->config.ctx);
     t->jobs = j;
+    j->under_way++;
     t->done = o->done;
     t->ctx = o->ctx;
     t->message = message_ref(o->message);
@@ -606,6 +704,8 @@ static struct jobs_ticket *ticket_new(struct jobs *j, const struct jobs_order *o
                                 .created = now,
                                 .run_at = o->delay_ms ? now + o->delay_ms : 0,
                                 .deadline = o->timeout_ms ? now + o->timeout_ms : 0};
+    if (t->job.deadline && t->job.deadline < t->job.run_at)
+        t->job.run_at = t->job.deadline; /* to fail then */
     if (copy(t, &t->job.service, o->service) && copy(t, &t->job.tenant, o->tenant) &&
         copy(t, &t->job.callback, o->callback) && copy(t, &t->key, o->key))
         return t;
@@ -625,12 +725,16 @@ int jobs_accept(struct jobs *j, const struct jobs_order *order, struct jobs_tick
     struct intake_config in = {.store = j->config.store,
                                .shard = j->config.shard,
                                .max_bytes = j->config.max_body,
+                               .hash = order->key.n > 0,
                                .done = on_taken_in,
                                .ctx = t};
     *ret_ticket = t;
+    t->given = ret_ticket;
     err = intake_new(&in, order->message->body, &t->intake);
-    if (err == 0) return 0;
-    *ret_ticket = NULL;
+    if (err == 0) {
+        if (*ret_ticket) t->given = NULL;
+        return 0;
+    }
     ticket_free(t);
     return ret_why->error = err;
 }

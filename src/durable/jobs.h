@@ -31,23 +31,23 @@ struct jobs_scatter {
 };
 
 struct jobs_config {
-    struct store *store; /* borrowed */
-    struct core *core;   /* borrowed */
+    struct store *store;         /* borrowed */
+    struct core *core;           /* borrowed */
     struct callbacks *callbacks; /* borrowed; NULL: none are made */
     uint32_t shard;
     uint64_t (*now_ms)(void *ctx); /* Unix time, which does not jump */
     uint64_t (*now_us)(void *ctx); /* the core's time */
     /* 64 bits that nobody can guess, for who knows a job's id may have its answer. 0 or WEIR_EIO. */
     int (*random)(uint64_t *ret_bits);
-    size_t max_head;               /* a stored head may hold four times as much */
+    size_t max_head; /* a stored head may hold four times as much */
     unsigned max_hops;
     unsigned attempts;                    /* of each hop */
     uint64_t backoff_ms, backoff_most_ms; /* between them */
     uint64_t timeout_ms;                  /* of one attempt */
     uint64_t ttl_ms, dead_ttl_ms, key_ttl_ms;
     uint64_t max_body;
-    /* Runs a scattered hop (attach/gather.h): request with its message, of which the reference is handed over on
-       success, as is body. 0 and *ret_request; or why not. */
+    /* Runs a scattered hop (attach/gather.h): request with its message, of which the reference is handed over
+       on success, as is body. 0 and *ret_request; or why not. */
     int (*scatter)(void *ctx, const struct jobs_scatter *scatter, struct buffer *body, uint64_t *ret_request,
                    struct failure *ret_why);
     void *ctx;
@@ -80,8 +80,12 @@ int jobs_new(const struct jobs_config *config, struct jobs **ret);
 void jobs_tick(struct jobs *j, uint64_t now_ms);
 /* When jobs_tick is wanted next; UINT64_MAX: never. */
 uint64_t jobs_next_time(const struct jobs *j);
-/* No more is given to the core; what no worker has yet stays in the store. Who waits is told (ended false). */
+/* No more is given to the core; what no worker has yet stays in the store. Who waits is told (ended false).
+ */
 void jobs_drain(struct jobs *j);
+/* While it drains: nothing of what workers have answered, or clients have sent, is still on its way to the
+ * store. */
+bool jobs_idle(const struct jobs *j);
 /* Lets go of all that is held. Before the store is closed. */
 void jobs_close(struct jobs *j);
 /* After the store is closed. NULL is fine. */
@@ -109,17 +113,18 @@ struct jobs_order {
 };
 struct jobs_ticket;
 /* 0 and *ret_ticket, valid until done is called, which may be before this returns (then it is NULL). Or, with
-   *ret_why filled: WEIR_ENOSERVICE, WEIR_EDRAINING, WEIR_ERATE, WEIR_EHEADTOOBIG, WEIR_ENOMEM. */
+ *ret_why filled: WEIR_ENOSERVICE, WEIR_EDRAINING, WEIR_ERATE, WEIR_EHEADTOOBIG, WEIR_ENOMEM. */
 int jobs_accept(struct jobs *j, const struct jobs_order *order, struct jobs_ticket **ret_ticket,
                 struct failure *ret_why);
-/* Nobody waits for done any more. What has not been given to the store yet is forgotten; the rest is a job. */
+/* Nobody waits for done any more. What has not been given to the store yet is forgotten; the rest is a job.
+ */
 void jobs_ticket_drop(struct jobs_ticket *t);
 
 /* ---- looking ---- */
 
 struct jobs_view {
-    bool running;        /* a worker has it */
-    uint64_t started_ms; /* since when */
+    bool running;          /* a worker has it */
+    uint64_t started_ms;   /* since when */
     struct slice progress; /* what the worker has said last; borrowed until the next call */
 };
 /* How it stands with a job that this hub holds; false: it does not hold it. */
@@ -130,7 +135,8 @@ struct jobs_watch {
     struct list link;
     struct wheel_timer timer;
     struct store_id id;
-    /* Once, after the store has its end; or, with ended false, because it has taken too long, or the hub drains.
+    /* Once, after the store has its end; or, with ended false, because it has taken too long, or the hub
+     * drains.
      */
     void (*told)(struct jobs_watch *w, bool ended);
 };

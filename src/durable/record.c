@@ -48,10 +48,11 @@ int record_answer_end(struct buffer *out, unsigned status, const struct store_bo
 }
 
 int record_message(struct slice text, size_t arena_limit, struct message **ret) {
-    struct message *m = message_new(arena_limit);
+    struct message *m = message_new(0); /* it was accepted, whatever the limit is by now */
     if (!m) return WEIR_ENOMEM;
     int err = http1_request(text, &m->arena, &m->head, NULL);
     if (err == 0) {
+        m->arena.limit = m->arena.used < arena_limit ? arena_limit : m->arena.used;
         *ret = m;
         return 0;
     }

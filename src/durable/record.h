@@ -13,8 +13,8 @@ int record_request(struct buffer *out, const struct http_head *head, const struc
 /* The same of an answer, in two steps, as its body comes later: all but its length, and the rest. */
 int record_answer(struct buffer *out, const struct http_head *head);
 int record_answer_end(struct buffer *out, unsigned status, const struct store_body *body);
-/* The message that such a text is the head of, without body; arena_limit as message_new. 0, WEIR_ENOMEM, or
-   WEIR_ECORRUPT. */
+/* The message that such a text is the head of, without body; arena_limit as message_new, but for what the
+   head itself takes. 0, WEIR_ENOMEM, or WEIR_ECORRUPT. */
 int record_message(struct slice text, size_t arena_limit, struct message **ret);
 
 static inline uint64_t record_size(const struct store_body *body) {

@@ -5,6 +5,8 @@
 #include "weir/weir.h"
 #include <stdlib.h>
 
+enum { AT_ONCE = 4 }; /* each may be as large as max-gather */
+
 /* ---- what is stored ---- */
 
 struct scatter {
@@ -100,9 +102,11 @@ static void on_parts(struct store_op *op) {
 }
 
 int scatter_new(struct held *h, struct scatter **ret) {
+    if (h->jobs->scatters >= AT_ONCE) return WEIR_EFULL;
     struct scatter *s = calloc(1, sizeof(*s));
     if (!s) return WEIR_ENOMEM;
     s->held = h;
+    h->jobs->scatters++;
     store_op_init(&s->op, STORE_PART_LIST, on_parts);
     s->op.shard = h->jobs->config.shard;
     s->op.job.id = h->job.id;
@@ -117,6 +121,7 @@ void scatter_free(struct scatter **at) {
     *at = NULL;
     if (!s) return;
     stop_reading(s);
+    s->held->jobs->scatters--;
     s->held = NULL;
     if (!s->busy) destroy(s);
 }
@@ -138,11 +143,13 @@ struct telling {
     struct store_op op;
     struct intake *intake;
     struct buffer fields;
+    uint64_t request; /* that gathers: when it is over, so is the hop, and the next one's parts are others */
 };
 
 static void telling_free(struct telling *t) {
     intake_free(&t->intake);
     buffer_fini(&t->fields);
+    t->jobs->under_way--;
     free(t);
 }
 
@@ -166,7 +173,8 @@ static void on_told(struct store_op *op) {
 
 static void on_taken_in(void *ctx, int err) {
     struct telling *t = ctx;
-    if (err != 0) {
+    const struct held *h = jobs_held(t->jobs, t->op.job.id);
+    if (err != 0 || !h || h->request != t->request) {
         telling_free(t);
         return;
     }
@@ -187,15 +195,19 @@ static struct body *whole(struct slice bytes) {
 void scatter_part(struct held *h, const struct requester_part *part) {
     const struct jobs_config *c = &h->jobs->config;
     struct telling *t = calloc(1, sizeof(*t));
-    struct body *body = t ? whole(part->body) : NULL;
+    if (!t) return;
+    t->jobs = h->jobs;
+    t->jobs->under_way++;
+    struct body *body = whole(part->body);
     if (!body || buffer_append_slice(&t->fields, part->fields) != 0) {
-        if (t) telling_free(t);
+        telling_free(t);
         body_unref(body);
         return;
     }
-    t->jobs = h->jobs;
+    t->request = h->request;
     store_op_init(&t->op, STORE_PART_PUT, on_told);
     t->op.shard = c->shard;
+    t->op.lazy = true;
     t->op.job.id = h->job.id;
     t->op.job.fence = h->job.fence;
     t->op.part = (struct store_part){.index = part->index, .status = part->status};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A scattered hop of a durable job. The hop is stored whole, as one multipart body; so is the answer of each part
- * as it comes. Running it means reading both, and giving the parts that are left to whoever gathers
+ * A scattered hop of a durable job. The hop is stored whole, as one multipart body; so is the answer of each
+ * part as it comes. Running it means reading both, and giving the parts that are left to whoever gathers
  * (jobs_config.scatter).
  */
 #ifndef DURABLE_SCATTER_H
@@ -11,8 +11,8 @@
 
 struct scatter;
 
-/* Reads what is stored of the held job's hop. Then calls held_scatter_read, once, not from within. 0 or
-   WEIR_ENOMEM. */
+/* Reads what is stored of the held job's hop. Then calls held_scatter_read, once, not from within. 0;
+   WEIR_EFULL: others are being read; WEIR_ENOMEM. */
 int scatter_new(struct held *h, struct scatter **ret);
 /* Any time. NULL is fine. */
 void scatter_free(struct scatter **s);

@@ -27,8 +27,18 @@ void api_serve(struct ask *a, struct slice path, struct slice query) {
     else if (cfg->jobs && (rest = behind(path, SLICE("/-/jobs"))).p)
         jobs_api_serve(a, rest, query, tenant);
     else
-        reply_problem(a, WEIR_ENOTFOUND, 0,
-                      "nothing is served at this path; below /-/ there are topics, and jobs if the hub has a data "
-                      "directory (--data)",
-                      0, false);
+        reply_problem(
+            a, WEIR_ENOTFOUND, 0,
+            "nothing is served at this path; below /-/ there are topics, and jobs if the hub has a data "
+            "directory (--data)",
+            0, false);
+}
+
+int api_ignore_body(struct ask *a) {
+    int err = ask_add_body(a);
+    if (err != 0 || a->input_over) return err;
+    body_abandon(a->message->body);
+    a->requester.ops->taken(&a->requester);
+    ask_read_body(a);
+    return 0;
 }

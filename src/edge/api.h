@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the hub itself serves to clients below /-/: durable jobs and topics. A call that takes time is a struct
- * api_call of the request (conn.h): whoever serves it takes it off the request (ask.call = NULL) and answers
- * with one of the functions of reply.c, or through ask.requester, as a worker's reply goes.
+ * What the hub itself serves to clients below /-/: durable jobs and topics. A call that takes time is a
+ * struct api_call of the request (conn.h): whoever serves it takes it off the request (ask.call = NULL) and
+ * answers with one of the functions of reply.c, or through ask.requester, as a worker's reply goes.
  */
 #ifndef EDGE_API_H
 #define EDGE_API_H
@@ -13,6 +13,10 @@
 bool api_has(const struct edge *e, struct slice path);
 /* Answers, now or later. */
 void api_serve(struct ask *a, struct slice path, struct slice query);
+
+/* For a call that takes time and wants no body: whatever follows the head is read and dropped. 0 or
+   WEIR_ENOMEM. */
+int api_ignore_body(struct ask *a);
 
 /* jobs_api.c. Is it to become a durable job (RFC 7240, respond-async)? */
 bool jobs_api_wanted(const struct ask *a);

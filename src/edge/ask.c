@@ -281,8 +281,9 @@ ptrdiff_t ask_body(struct ask *a, struct slice data) {
         return WEIR_ETOOBIG;
     }
     struct body *body = a->message->body;
-    if (payload.n > 0) {
+    if (payload.n > 0 && body) {
         int err = body_write(body, payload.p, payload.n);
+        if (c->ask != a) return n; /* whoever takes it has answered */
         if (err == WEIR_ENOMEM) {
             refuse_body(a, err, NULL);
             return err;
@@ -290,7 +291,8 @@ ptrdiff_t ask_body(struct ask *a, struct slice data) {
     }
     if (a->in.done) {
         a->input_over = true;
-        body_end(body);
+        if (body) body_end(body);
+        if (c->ask != a) return n;
         conn_wait(c, a->replied ? WAIT_WRITE : WAIT_NONE);
     } else if (ask_full(a)) {
         stream_read_stop(&c->stream);

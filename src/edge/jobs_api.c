@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Durable jobs for clients: Prefer: respond-async on any request for a service, and /-/jobs (docs/protocol.md
    "Durable jobs"). Tenants see their own jobs only. */
-#include "edge/api.h"
-#include "edge/jobs_page.h"
 #include "durable/callbacks.h"
 #include "durable/outlet.h"
+#include "edge/api.h"
+#include "edge/jobs_page.h"
 #include "edge/json.h"
 #include "weir/weir.h"
 #include "wire/http1.h"
@@ -93,7 +93,8 @@ static void problem(struct job_call *c, int err, unsigned status, const char *de
     if (a) reply_problem(a, err, status, detail, again, false);
 }
 
-static void json_page(struct ask *a, unsigned status, json_t *page, const struct reply_field *fields, size_t n) {
+static void json_page(struct ask *a, unsigned status, json_t *page, const struct reply_field *fields,
+                      size_t n) {
     char *text = page ? json_dumps(page, JSON_COMPACT) : NULL;
     json_decref(page);
     if (text)
@@ -176,10 +177,10 @@ static bool has_ended(const struct store_job *job) {
 }
 
 static void show_result(struct job_call *c, const struct store_job *job) {
-    if (!has_ended(job) && c->until_ms > jobs_now_ms(c->jobs))
-        return; /* the watch goes on */
+    if (!has_ended(job) && c->until_ms > jobs_now_ms(c->jobs)) return; /* the watch goes on */
     if (!has_ended(job))
-        accepted(c, c->verb == SUBMIT ? brief(c->id, jobs_page_state(c->jobs, job)) : jobs_page_job(c->jobs, job));
+        accepted(c, c->verb == SUBMIT ? brief(c->id, jobs_page_state(c->jobs, job))
+                                      : jobs_page_job(c->jobs, job));
     else if (job->status)
         stored(c, job);
     else
@@ -221,7 +222,8 @@ static void got_job(struct job_call *c, const struct store_job *job) {
     } else if (c->verb == CANCEL || c->verb == RETRY) {
         change(c);
     } else if (c->ended && !has_ended(job)) {
-        get_job(c); /* it ended after this had been read */
+        c->ended = false;
+        get_job(c); /* it ended after this had been read; or was revived at once */
     } else {
         show_result(c, job);
     }
@@ -239,7 +241,8 @@ static void got_list(struct job_call *c, const struct store_op *op) {
         bool wanted = job->state != STORE_LEASED || (runs ? shown & running : shown & 1u << STORE_QUEUED);
         if (wanted) json_array_append_new(list, jobs_page_job(c->jobs, job));
     }
-    json_t *next = op->count == op->limit ? json_text(store_id_text(op->jobs[op->count - 1].id, digits)) : json_null();
+    json_t *next =
+        op->count == op->limit ? json_text(store_id_text(op->jobs[op->count - 1].id, digits)) : json_null();
     json_page(a, 200, json_pack("{s:o,s:o}", "jobs", list, "next", next), NULL, 0);
 }
 
@@ -299,7 +302,8 @@ static int read_order(const struct ask *a, struct jobs_order *o, const char **re
         return WEIR_EINVAL;
     }
     o->callback = head_get(head, HEAD_WEIR_CALLBACK);
-    if (o->callback.p && (*ret_why = callbacks_refuse(jobs_callbacks(a->conn->edge->config.jobs), o->callback)))
+    if (o->callback.p &&
+        (*ret_why = callbacks_refuse(jobs_callbacks(a->conn->edge->config.jobs), o->callback)))
         return WEIR_EINVAL;
     o->key = head_get(head, HEAD_IDEMPOTENCY_KEY);
     if (o->key.n > KEY_MOST) {
@@ -346,11 +350,12 @@ void jobs_api_submit(struct ask *a) {
 
 /* ---- /-/jobs ---- */
 
-static void purge(struct job_call *c, unsigned states, uint64_t now) {
+static void purge(struct job_call *c, unsigned states, uint64_t now, uint64_t after) {
     ask_store(c, STORE_JOB_PURGE);
     c->op.states = states;
     c->op.job.service = c->service;
     c->op.now = now;
+    c->op.after = after;
     c->op.limit = PURGE_AT_ONCE;
     store_submit(jobs_store(c->jobs), &c->op);
 }
@@ -358,7 +363,7 @@ static void purge(struct job_call *c, unsigned states, uint64_t now) {
 static void purge_more(struct job_call *c, const struct store_op *before) {
     c->purged += before->count;
     if (before->more) {
-        purge(c, before->states, before->now);
+        purge(c, before->states, before->now, before->next);
         return;
     }
     struct ask *a = take_ask(c);
@@ -366,7 +371,8 @@ static void purge_more(struct job_call *c, const struct store_op *before) {
 }
 
 /* The answer when a parameter is wrong; NULL: all is well. */
-static const char *read_list(struct job_call *c, struct slice query, unsigned *ret_states, uint64_t *ret_limit) {
+static const char *read_list(struct job_call *c, struct slice query, unsigned *ret_states,
+                             uint64_t *ret_limit) {
     struct arena *t = &c->texts;
     struct slice limit = query_value(query, SLICE("limit"), t), after = query_value(query, SLICE("after"), t);
     c->service = query_value(query, SLICE("service"), t);
@@ -412,7 +418,7 @@ static void begin_purge(struct job_call *c, struct slice query) {
         let_go(c);
         return;
     }
-    purge(c, states, ago < now ? now - ago : 0);
+    purge(c, states, ago < now ? now - ago : 0, 0);
 }
 
 /* ?wait=30s */
@@ -437,7 +443,8 @@ static void begin(struct job_call *c, struct slice query) {
 }
 
 /* What a method asks for at a path; false: nothing, or (with *ret_allow) not by this method. */
-static bool find_verb(const struct ask *a, struct slice id, struct slice part, enum verb *ret, const char **ret_allow) {
+static bool find_verb(const struct ask *a, struct slice id, struct slice part, enum verb *ret,
+                      const char **ret_allow) {
     struct slice method = a->message->head.method;
     bool get = slice_eq(method, SLICE("GET")) || a->head_method;
     bool del = slice_eq(method, SLICE("DELETE")), post = slice_eq(method, SLICE("POST"));
@@ -470,7 +477,7 @@ void jobs_api_serve(struct ask *a, struct slice rest, struct slice query, struct
             reply_problem(a, WEIR_ENOTFOUND, 0, "nothing is served at this path", 0, false);
         return;
     }
-    struct job_call *c = call_new(a, verb, tenant);
+    struct job_call *c = api_ignore_body(a) == 0 ? call_new(a, verb, tenant) : NULL;
     if (!c) {
         reply_problem(a, WEIR_ENOMEM, 0, NULL, 0, false);
         return;

@@ -29,16 +29,6 @@ void topics_refuse(struct ask *a, int err, const char *absent) {
 
 static const char no_subscription[] = "no such subscription";
 
-/* Whatever follows the head is read and dropped. */
-static int ignore_body(struct ask *a) {
-    int err = ask_add_body(a);
-    if (err != 0 || a->input_over) return err;
-    body_abandon(a->message->body);
-    a->requester.ops->taken(&a->requester);
-    ask_read_body(a);
-    return 0;
-}
-
 /* ---- subscribing, leaving, acknowledging ---- */
 
 struct simple {
@@ -68,7 +58,7 @@ static void on_simple_done(struct topics_call *c, int err) {
 
 static struct topics_call *simple_new(struct ask *a, const char *absent) {
     struct simple *s = calloc(1, sizeof *s);
-    int err = s ? ignore_body(a) : WEIR_ENOMEM;
+    int err = s ? api_ignore_body(a) : WEIR_ENOMEM;
     if (err != 0) {
         free(s);
         topics_refuse(a, err, NULL);
@@ -358,7 +348,7 @@ static const struct topics_reader_ops poll_ops = {
 
 static void read_one(struct ask *a, const struct topics_get *get) {
     struct poll *p = calloc(1, sizeof *p);
-    int err = p ? ignore_body(a) : WEIR_ENOMEM;
+    int err = p ? api_ignore_body(a) : WEIR_ENOMEM;
     if (err != 0) {
         free(p);
         topics_refuse(a, err, NULL);
@@ -419,7 +409,7 @@ static void read_messages(struct ask *a, struct slice topic, struct slice name, 
     if (wrong) {
         reply_problem(a, WEIR_EINVAL, 0, wrong, 0, false);
     } else if (get.stream) {
-        int err = ignore_body(a);
+        int err = api_ignore_body(a);
         if (err != 0)
             topics_refuse(a, err, NULL);
         else

@@ -33,8 +33,8 @@ const size_t config_keys_count = sizeof config_keys / sizeof config_keys[0];
 
 bool config_key_repeats(const struct config_key *key) {
     return key->type == CONFIG_ADDRESSES || key->type == CONFIG_ENDPOINTS || key->type == CONFIG_ORIGINS ||
-           key->type == CONFIG_URLS || key->type == CONFIG_ROUTES || key->type == CONFIG_SILENT || key->type == CONFIG_TOKENS ||
-           key->type == CONFIG_SECTIONS;
+           key->type == CONFIG_URLS || key->type == CONFIG_ROUTES || key->type == CONFIG_SILENT ||
+           key->type == CONFIG_TOKENS || key->type == CONFIG_SECTIONS;
 }
 
 void config_env_name(const char *flag, char *ret, size_t size) {
@@ -249,9 +249,11 @@ static int read_callback_secret(struct config *c, char **ret_text) {
 
 static int check_callbacks(struct config *c, char **ret_text) {
     if (c->callback.count > 0 && !c->data)
-        return config_fail(ret_text, "callback: only durable jobs have callbacks, and there are none without data");
+        return config_fail(ret_text,
+                           "callback: only durable jobs have callbacks, and there are none without data");
     if (c->callback.count > 0 && !c->callback_secret_file)
-        return config_fail(ret_text, "callback: callbacks are signed, so callback-secret-file must be set too");
+        return config_fail(ret_text,
+                           "callback: callbacks are signed, so callback-secret-file must be set too");
     return read_callback_secret(c, ret_text);
 }
 

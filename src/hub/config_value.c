@@ -86,8 +86,8 @@ static int check_origin(const char *text, char **ret_text) {
 static int check_url(const char *text, char **ret_text) {
     struct url url;
     if (url_parse(slice_of(text), &url) && !url.query.p) return 0;
-    return config_fail(ret_text, "\"%s\" is not what a URL can begin with (https://HOST[:PORT][/PATH], or http)",
-                       text);
+    return config_fail(ret_text,
+                       "\"%s\" is not what a URL can begin with (https://HOST[:PORT][/PATH], or http)", text);
 }
 
 /* Where a key is, in two words. */

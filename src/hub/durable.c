@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What outlives the hub: its store, and the durable jobs with their callbacks and topics in it. Loop thread only. */
+/* What outlives the hub: its store, and the durable jobs with their callbacks and topics in it. Loop thread
+ * only. */
+#include "attach/gather.h"
 #include "base/clock.h"
 #include "base/random.h"
 #include "durable/callbacks.h"
-#include "attach/gather.h"
 #include "durable/jobs.h"
 #include "durable/topics.h"
 #include "hub/private.h"
@@ -43,8 +44,8 @@ static void on_given_up(void *ctx, struct store_id id, unsigned attempts, const 
     struct hub *h = ctx;
     char text[STORE_ID_TEXT];
     struct slice job = store_id_text(id, text);
-    log_event(&h->log, LOG_WARN, "callback-given-up", "of job %.*s after %u attempts: %s", SLICE_ARG(job), attempts,
-              why);
+    log_event(&h->log, LOG_WARN, "callback-given-up", "of job %.*s after %u attempts: %s", SLICE_ARG(job),
+              attempts, why);
 }
 
 static int make_post(struct hub *h, char **ret_text) {
@@ -92,8 +93,11 @@ static int run_scattered(void *ctx, const struct jobs_scatter *s, struct buffer 
         const struct store_part *p = &s->parts[i];
         known[i] = (struct gather_known){p->index, p->status, p->answer.head, p->answer.body.bytes};
     }
-    struct gather_stored stored = {
-        .request = s->request, .service = s->service, .gather = s->gather, .known = known, .known_count = s->count};
+    struct gather_stored stored = {.request = s->request,
+                                   .service = s->service,
+                                   .gather = s->gather,
+                                   .known = known,
+                                   .known_count = s->count};
     int err = attach_scatter(h->attach, &stored, body, ret_request, ret_why);
     free(known);
     return err;
@@ -198,6 +202,10 @@ void hub_durable_drain(struct hub *h) {
     if (h->jobs) jobs_drain(h->jobs);
     if (h->callbacks) callbacks_drain(h->callbacks);
     topics_drain(h->topics);
+}
+
+bool hub_durable_idle(const struct hub *h) {
+    return !h->jobs || jobs_idle(h->jobs);
 }
 
 void hub_durable_close(struct hub *h) {

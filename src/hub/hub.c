@@ -63,7 +63,8 @@ static void arm_core_timer(struct hub *h) {
 
 static void finish_drain(struct hub *h) {
     if (h->over) return;
-    bool idle = core_idle(h->core) && edge_idle(h->edge) && (!h->topics_edge || edge_idle(h->topics_edge));
+    bool idle = core_idle(h->core) && edge_idle(h->edge) && (!h->topics_edge || edge_idle(h->topics_edge)) &&
+                hub_durable_idle(h);
     bool late = io_now_us(&h->loop) >= h->drain_until_us;
     if (!idle && !late) return;
     if (!idle && !core_idle(h->core)) {

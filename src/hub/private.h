@@ -66,6 +66,8 @@ int hub_make_durable(struct hub *h, char **ret_text);
 void hub_durable_turn(struct hub *h);
 /* No more is run; who waits for news is told that there are none. */
 void hub_durable_drain(struct hub *h);
+/* While it drains: all that has come in is stored. */
+bool hub_durable_idle(const struct hub *h);
 /* After edges and workers are closed, before the loop ends: the store is closed. */
 void hub_durable_close(struct hub *h);
 /* Before the core is freed. */

@@ -102,6 +102,7 @@ bool redirect_allowed(const weir_job *job, unsigned status) {
     return !head_get_name(&job->answer, SLICE("weir-forward")).p &&
            !head_get_name(&job->answer, SLICE("weir-scatter")).p &&
            !head_get_name(&job->head, SLICE("weir-part")).p && /* who gathers does not fetch */
+           !head_has(&job->head, HEAD_WEIR_DURABLE) &&         /* nor does who stores */
            !slice_eq(job->head.method, SLICE("HEAD")) &&
            !(type.n >= 17 && memcmp(type.p, "text/event-stream", 17) == 0);
 }

@@ -156,8 +156,7 @@ static int redirect(struct weir_job *job, const char *location) {
 static int progress(struct weir_job *job, struct slice text) {
     struct buffer head;
     buffer_init(&head);
-    int err =
-        buffer_printf(&head, "HTTP/1.1 102 Processing\r\nweir-progress: %.*s\r\n\r\n", SLICE_ARG(text));
+    int err = buffer_printf(&head, "HTTP/1.1 102 Processing\r\nweir-progress: %.*s\r\n\r\n", SLICE_ARG(text));
     if (err == 0) say_job(job, W1_HEAD, buffer_slice(&head), none);
     buffer_fini(&head);
     return err;
@@ -394,4 +393,5 @@ const struct transport zmq_transport = {.dial = dial,
                                         .more = send_more,
                                         .give_up = give_up,
                                         .consumed = consumed,
-                                        .redirect = redirect, .progress = progress};
+                                        .redirect = redirect,
+                                        .progress = progress};

@@ -102,53 +102,29 @@ int work_job_put(struct work *w, struct store_op *op) {
 
 /* ---- leasing ---- */
 
-/* The jobs that a query gives, up to limit, and their rows. It is over afterwards. due: only those whose
-   run_at is not after now; *ret_next: the run_at of the first that is left. */
-static int collect(struct store_op *op, struct query *q, bool due, struct job_row **ret_rows) {
+/* The jobs that a query gives, and their rows. It is over afterwards. */
+static int collect(struct store_op *op, struct query *q, struct job_row **ret_rows) {
     struct arena *memory = &op->memory;
     struct job_row *rows = NULL;
     size_t room = 0, rows_room = 0;
-    int r;
-    while ((r = query_row(q)) == 1) {
+    int r, err = 0;
+    while (err == 0 && (r = query_row(q)) != 0) {
         struct store_job job = {0};
         struct job_row row;
-        int err = work_job_read(q, memory, &job, &row);
-        bool enough = due && err == 0 && (op->count == op->limit || job.run_at > op->now);
-        if (enough) op->next = job.run_at;
-        if (!enough && err == 0) {
-            op->jobs = work_list_add(memory, op->jobs, op->count, &room, sizeof *op->jobs);
-            rows = work_list_add(memory, rows, op->count, &rows_room, sizeof *rows);
-            if (!op->jobs || !rows) err = WEIR_ENOMEM;
-        }
-        if (enough || err != 0) {
-            query_end(q);
-            *ret_rows = rows;
-            return err;
+        err = r == 1 ? work_job_read(q, memory, &job, &row) : r;
+        if (err != 0) break;
+        op->jobs = work_list_add(memory, op->jobs, op->count, &room, sizeof *op->jobs);
+        rows = work_list_add(memory, rows, op->count, &rows_room, sizeof *rows);
+        if (!op->jobs || !rows) {
+            err = WEIR_ENOMEM;
+            break;
         }
         op->jobs[op->count] = job;
         rows[op->count++] = row;
     }
+    query_end(q);
     *ret_rows = rows;
-    return r;
-}
-
-/* Leases those that have been collected. */
-static int lease(struct work *w, struct store_op *op, const struct job_row *rows) {
-    for (size_t i = 0; i < op->count; i++) {
-        struct store_job *job = &op->jobs[i];
-        struct query q;
-        query_begin(&q, &w->db, SQL_JOB_LEASE);
-        query_u64(&q, rows[i].seq);
-        int err = query_run(&q);
-        if (err == 0) err = work_job_read_message(w, SQL_JOB_MESSAGE, &rows[i], &op->memory, &job->message);
-        if (err != 0) return err;
-        job->state = STORE_LEASED;
-        job->fence++;
-        job->run_at = 0;
-    }
-    w->counts.jobs[STORE_QUEUED] -= op->count;
-    w->counts.jobs[STORE_LEASED] += op->count;
-    return 0;
+    return err;
 }
 
 int work_job_lease(struct work *w, struct store_op *op) {
@@ -159,16 +135,83 @@ int work_job_lease(struct work *w, struct store_op *op) {
     query_text(&q, op->line.tenant);
     query_u64(&q, op->line.priority);
     query_time(&q, op->limit);
-    int err = collect(op, &q, false, &rows);
-    return err == 0 ? lease(w, op, rows) : err;
+    int err = collect(op, &q, &rows);
+    uint64_t bytes = 0;
+    for (size_t i = 0; err == 0 && i < op->count; i++) {
+        struct store_job *job = &op->jobs[i];
+        err = work_job_read_message(w, SQL_JOB_MESSAGE, &rows[i], &op->memory, &job->message);
+        if (err != 0) break;
+        bytes += job->message.body.bytes.n;
+        if (i > 0 && op->most_bytes && bytes > op->most_bytes) {
+            op->count = i;
+            op->more = true;
+            break;
+        }
+        query_begin(&q, &w->db, SQL_JOB_LEASE);
+        query_u64(&q, rows[i].seq);
+        err = query_run(&q);
+        job->state = STORE_LEASED;
+        job->fence++;
+    }
+    if (err != 0) return err;
+    w->counts.jobs[STORE_QUEUED] -= op->count;
+    w->counts.jobs[STORE_LEASED] += op->count;
+    return 0;
 }
 
-int work_job_lease_due(struct work *w, struct store_op *op) {
+/* ---- waking ---- */
+
+/* Counts a job in the line that it is of. */
+static int count_in_line(struct store_op *op, const struct store_job *job, size_t *room) {
+    for (size_t i = 0; i < op->count; i++) {
+        struct store_line *l = &op->lines[i];
+        if (l->priority != job->priority || !slice_eq(l->service, job->service) ||
+            !slice_eq(l->tenant, job->tenant))
+            continue;
+        l->count++;
+        if (job->hop < l->hop) l->hop = job->hop;
+        return 0;
+    }
+    op->lines = work_list_add(&op->memory, op->lines, op->count, room, sizeof *op->lines);
+    if (!op->lines) return WEIR_ENOMEM;
+    op->lines[op->count++] = (struct store_line){job->service, job->tenant, job->priority, job->hop, 1};
+    return 0;
+}
+
+/* Notes the rows of those that are due, up to limit, and their lines. */
+static int collect_due(struct work *w, struct store_op *op, uint64_t **ret_rows, size_t *ret_count) {
     struct query q;
-    struct job_row *rows;
+    size_t lines_room = 0, room = 0;
+    int r, err = 0;
     query_begin(&q, &w->db, SQL_JOB_DUE);
-    int err = collect(op, &q, true, &rows);
-    return err == 0 ? lease(w, op, rows) : err;
+    while (err == 0 && (r = query_row(&q)) != 0) {
+        struct store_job job = {0};
+        struct job_row row;
+        err = r == 1 ? work_job_read(&q, &op->memory, &job, &row) : r;
+        if (err != 0) break;
+        if (*ret_count == op->limit || job.run_at > op->now) {
+            op->next = job.run_at;
+            break;
+        }
+        *ret_rows = work_list_add(&op->memory, *ret_rows, *ret_count, &room, sizeof **ret_rows);
+        err = *ret_rows ? count_in_line(op, &job, &lines_room) : WEIR_ENOMEM;
+        if (err == 0) (*ret_rows)[(*ret_count)++] = row.seq;
+    }
+    query_end(&q);
+    return err;
+}
+
+int work_job_wake(struct work *w, struct store_op *op) {
+    uint64_t *rows = NULL;
+    size_t count = 0;
+    int err = collect_due(w, op, &rows, &count);
+    for (size_t i = 0; err == 0 && i < count; i++) {
+        struct query q;
+        query_begin(&q, &w->db, SQL_JOB_WAKE);
+        query_u64(&q, rows[i]);
+        err = query_run(&q);
+    }
+    return err;
 }
 
 /* ---- what a leased job goes through ---- */

@@ -36,7 +36,7 @@ int work_job_read(struct query *q, struct arena *memory, struct store_job *job, 
 }
 
 int work_job_read_message(struct work *w, enum sql sql, const struct job_row *row, struct arena *memory,
-                     struct store_message *ret) {
+                          struct store_message *ret) {
     struct query q;
     query_begin(&q, &w->db, sql);
     query_u64(&q, row->seq);

@@ -41,10 +41,12 @@
     X(JOB_DUE, "SELECT " SQL_JOB " FROM job INDEXED BY job_run_at WHERE state = 0 AND run_at > 0 "           \
                "ORDER BY run_at, seq")                                                                       \
     X(JOB_LEASE, "UPDATE job SET state = 1, run_at = 0, fence = fence + 1 WHERE seq = ?")                    \
+    X(JOB_WAKE, "UPDATE job SET run_at = 0 WHERE seq = ?")                                                   \
     X(JOB_STEP, "UPDATE job SET kind = ?, service = ?, gather = ?, hop = ?, priority = ?, cost = ?, "        \
                 "attempt = 0, message_blob = ?, message_size = ? WHERE seq = ?")                             \
     X(JOB_RELEASE, "UPDATE job SET state = 0, attempt = ?, run_at = ?, reason = ? WHERE seq = ?")            \
-    X(JOB_FINISH, "UPDATE job SET state = ?, ended = ?, expires = ?, callback_at = ?, callback_attempt = 0, reason = ?, "  \
+    X(JOB_FINISH, "UPDATE job SET state = ?, ended = ?, expires = ?, callback_at = ?, callback_attempt = "   \
+                  "0, reason = ?, "                                                                          \
                   "status = ?, message_blob = ?, message_size = ?, answer_blob = ?, answer_size = ? "        \
                   "WHERE seq = ?")                                                                           \
     X(JOB_REVIVE, "UPDATE job SET state = 0, attempt = 0, run_at = 0, ended = 0, expires = 0, status = 0, "  \
@@ -59,8 +61,7 @@
     X(JOB_LINES, "SELECT service, tenant, priority, count(*) FROM job INDEXED BY job_line "                  \
                  "WHERE state = 0 AND run_at = 0 GROUP BY service, tenant, priority")                        \
     X(JOB_NEXT_DUE, "SELECT min(run_at) FROM job INDEXED BY job_run_at WHERE state = 0 AND run_at > 0")      \
-    X(JOB_PURGE, "SELECT seq FROM job INDEXED BY job_ended WHERE " SQL_ENDED " AND " SQL_IN_MASK             \
-                 "AND " SQL_OF "AND ended <= ? LIMIT ?")                                                     \
+    X(JOB_PURGE, "SELECT seq, state, ended, service, tenant FROM job WHERE seq > ? ORDER BY seq LIMIT ?")    \
     X(JOB_EXPIRED, "SELECT seq FROM job INDEXED BY job_ended WHERE " SQL_ENDED " AND expires <= ? "          \
                    "ORDER BY expires LIMIT ?")                                                               \
     X(JOB_BLOBS, "SELECT state, message_blob, message_size, answer_blob, answer_size FROM job "              \

@@ -2,7 +2,7 @@
 /* What drops much at once, up to a limit. */
 #include "store/sqlite_work.h"
 
-enum { VACUUM_PAGES = 1024 };
+enum { VACUUM_PAGES = 1024, PURGE_ROWS = 2000 };
 
 /* ---- jobs ---- */
 
@@ -35,6 +35,13 @@ static int drop_job(struct work *w, uint64_t seq) {
     return err;
 }
 
+static int drop_all(struct work *w, struct store_op *op, const uint64_t *list, size_t count) {
+    int err = 0;
+    for (size_t i = 0; err == 0 && i < count; i++) err = drop_job(w, list[i]);
+    op->count += count;
+    return err;
+}
+
 /* Drops those whose seq the query gives, up to the limit. */
 static int drop_jobs(struct work *w, struct store_op *op, struct query *q) {
     uint64_t *list = NULL;
@@ -46,24 +53,50 @@ static int drop_jobs(struct work *w, struct store_op *op, struct query *q) {
         if (list) list[count++] = query_get_u64(q);
     }
     query_end(q);
+    if (err != 0) return err;
     op->more |= count > op->limit;
-    if (count > op->limit) count = op->limit;
-    for (size_t i = 0; err == 0 && i < count; i++) err = drop_job(w, list[i]);
-    op->count += count;
-    return err;
+    return drop_all(w, op, list, count > op->limit ? op->limit : count);
 }
 
+static bool is_to_go(const struct store_op *op, struct query *q) {
+    unsigned state = query_get_unsigned(q);
+    uint64_t ended = query_get_u64(q);
+    struct slice service = query_peek(q), tenant = query_peek(q);
+    bool any = op->any_tenant && op->job.tenant.n == 0;
+    return state < STORE_STATES && (op->states & STORE_ENDED_MASK) >> state & 1 && ended <= op->now &&
+           (op->job.service.n == 0 || slice_eq(service, op->job.service)) &&
+           (any || slice_eq(tenant, op->job.tenant));
+}
+
+/* A slice of all jobs at a time, so that it holds up nobody. */
 int work_job_purge(struct work *w, struct store_op *op) {
     struct query q;
+    uint64_t *list = NULL, looked = 0, last = op->after;
+    size_t count = 0, room = 0;
+    int r, err = 0;
     query_begin(&q, &w->db, SQL_JOB_PURGE);
-    query_u64(&q, op->states & STORE_ENDED_MASK);
-    query_u64(&q, op->job.service.n == 0);
-    query_text(&q, op->job.service);
-    query_u64(&q, op->any_tenant && op->job.tenant.n == 0);
-    query_text(&q, op->job.tenant);
-    query_time(&q, op->now);
-    query_u64(&q, work_limit(op->limit) + 1);
-    return drop_jobs(w, op, &q);
+    query_time(&q, op->after);
+    query_u64(&q, PURGE_ROWS);
+    while (err == 0 && !op->more && (r = query_row(&q)) != 0) {
+        if (r != 1) {
+            err = r;
+            break;
+        }
+        uint64_t seq = query_get_u64(&q);
+        looked++;
+        if (is_to_go(op, &q)) {
+            op->more = count == op->limit;
+            list = op->more ? list : work_list_add(&op->memory, list, count, &room, sizeof *list);
+            if (!op->more && !list) err = WEIR_ENOMEM;
+            if (!op->more && list) list[count++] = seq;
+        }
+        if (!op->more) last = seq;
+    }
+    query_end(&q);
+    if (err != 0) return err;
+    op->more |= looked == PURGE_ROWS;
+    op->next = op->more ? last : 0;
+    return drop_all(w, op, list, count);
 }
 
 /* ---- retention ---- */
@@ -114,7 +147,8 @@ static int sweep_messages(struct work *w, struct store_op *op) {
     query_end(&q);
     op->more |= count > op->limit;
     if (count > op->limit) count = op->limit;
-    for (size_t i = 0; err == 0 && i < count; i++) err = work_topic_drop(w, list[i].topic, list[i].id, list[i].id);
+    for (size_t i = 0; err == 0 && i < count; i++)
+        err = work_topic_drop(w, list[i].topic, list[i].id, list[i].id);
     op->count += count;
     return err;
 }

@@ -82,7 +82,7 @@ static int conf_set(struct work *w, struct store_op *op) {
 static int (*const runs[STORE_KINDS])(struct work *w, struct store_op *op) = {
     [STORE_JOB_PUT] = work_job_put,
     [STORE_JOB_LEASE] = work_job_lease,
-    [STORE_JOB_LEASE_DUE] = work_job_lease_due,
+    [STORE_JOB_WAKE] = work_job_wake,
     [STORE_JOB_STEP] = work_job_step,
     [STORE_JOB_RELEASE] = work_job_release,
     [STORE_JOB_FINISH] = work_job_finish,

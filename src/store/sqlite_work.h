@@ -59,13 +59,13 @@ struct job_row {
 int work_job_read(struct query *q, struct arena *memory, struct store_job *ret, struct job_row *ret_row);
 /* The message, or the answer (SQL_JOB_MESSAGE, SQL_JOB_ANSWER) of a row. */
 int work_job_read_message(struct work *w, enum sql sql, const struct job_row *row, struct arena *memory,
-                     struct store_message *ret);
+                          struct store_message *ret);
 /* Drops the answers of parts. */
 int work_job_drop_parts(struct work *w, uint64_t seq);
 
 int work_job_put(struct work *w, struct store_op *op); /* sqlite_job.c */
 int work_job_lease(struct work *w, struct store_op *op);
-int work_job_lease_due(struct work *w, struct store_op *op);
+int work_job_wake(struct work *w, struct store_op *op);
 int work_job_step(struct work *w, struct store_op *op);
 int work_job_release(struct work *w, struct store_op *op);
 int work_job_finish(struct work *w, struct store_op *op);

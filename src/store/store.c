@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/store.h"
 
-static const char *const state_texts[STORE_STATES] = {"queued", "running", "done", "failed", "cancelled", "dead"};
+static const char *const state_texts[STORE_STATES] = {"queued", "running",   "done",
+                                                      "failed", "cancelled", "dead"};
 
 static const char *const kind_texts[STORE_KINDS] = {
     [STORE_JOB_PUT] = "job-put",
     [STORE_JOB_LEASE] = "job-lease",
-    [STORE_JOB_LEASE_DUE] = "job-lease-due",
+    [STORE_JOB_WAKE] = "job-wake",
     [STORE_JOB_STEP] = "job-step",
     [STORE_JOB_RELEASE] = "job-release",
     [STORE_JOB_FINISH] = "job-finish",

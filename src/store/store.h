@@ -16,8 +16,8 @@
  *   WEIR_ECORRUPT      what was read makes no sense
  *   WEIR_ENOMEM        nothing has changed
  *
- * When several apply: not found, then ended (WEIR_ESTATE), then the fence, then what is wrong with a body: a blob
- * that is not known or belongs to something else is WEIR_ENOTFOUND, one that is not closed WEIR_ESTATE.
+ * When several apply: not found, then ended (WEIR_ESTATE), then the fence, then what is wrong with a body: a
+ * blob that is not known or belongs to something else is WEIR_ENOTFOUND, one that is not closed WEIR_ESTATE.
  *
  * 0 means that it is durable: a crash of the process or of the machine right afterwards does not undo it.
  * Nothing may be told to a client or a worker before the operation it depends on has completed. Operations
@@ -57,9 +57,9 @@ static inline int store_id_compare(struct store_id a, struct store_id b) {
 /* The bytes of a body: in place, or a blob. */
 struct store_body {
     struct slice bytes; /* when blob is 0; at most STORE_INLINE */
-    uint64_t blob;      /* closed: STORE_BLOB_CLOSE has completed before; the operation that refers to it takes it, if it succeeds:
-                           it goes with what refers to it */
-    uint64_t size;      /* of the blob */
+    uint64_t blob; /* closed: STORE_BLOB_CLOSE has completed before; the operation that refers to it takes it,
+                      if it succeeds: it goes with what refers to it */
+    uint64_t size; /* of the blob */
 };
 
 /* An HTTP message: the head is HTTP/1.1 text up to and with the empty line. */
@@ -77,8 +77,7 @@ enum store_job_state {
     STORE_DEAD,      /* ended: all attempts have been used; may be revived */
     STORE_STATES
 };
-#define STORE_ENDED_MASK                                                                                     \
-    (1u << STORE_DONE | 1u << STORE_FAILED | 1u << STORE_CANCELLED | 1u << STORE_DEAD)
+#define STORE_ENDED_MASK (1u << STORE_DONE | 1u << STORE_FAILED | 1u << STORE_CANCELLED | 1u << STORE_DEAD)
 /* "queued", "running" (leased), "done", ... */
 const char *store_job_state_text(enum store_job_state state);
 
@@ -92,16 +91,16 @@ struct store_job {
     struct store_id id;
     enum store_job_state state;
     enum store_hop_kind kind;
-    struct slice service, tenant; /* where it stands now; on whose behalf */
-    struct slice gather;          /* of a scatter; empty: what is gathered is the answer */
+    struct slice service, tenant;    /* where it stands now; on whose behalf */
+    struct slice gather;             /* of a scatter; empty: what is gathered is the answer */
     unsigned priority, hop, attempt; /* attempt: how often this hop has been tried and has failed */
-    uint64_t cost;                /* 0: unknown */
-    uint64_t fence;               /* grows with every lease */
-    uint64_t created, run_at;     /* run_at: not before; 0: at once */
-    uint64_t deadline;            /* 0: none */
-    uint64_t ended, expires;      /* 0 until it has ended; then it may be dropped at expires */
-    struct slice callback;        /* the URL to tell of its end; empty: none */
-    uint64_t callback_at;         /* when it is to be told (again); 0: no more */
+    uint64_t cost;                   /* 0: unknown */
+    uint64_t fence;                  /* grows with every lease */
+    uint64_t created, run_at;        /* run_at: not before; 0: at once */
+    uint64_t deadline;               /* 0: none */
+    uint64_t ended, expires;         /* 0 until it has ended; then it may be dropped at expires */
+    struct slice callback;           /* the URL to tell of its end; empty: none */
+    uint64_t callback_at;            /* when it is to be told (again); 0: no more */
     unsigned callback_attempt;
     struct slice reason;          /* why it failed, was cancelled or is dead, or why it is tried again */
     struct store_message message; /* of the present hop */
@@ -113,6 +112,7 @@ struct store_job {
 struct store_line {
     struct slice service, tenant;
     unsigned priority;
+    unsigned hop; /* STORE_JOB_WAKE: the lowest of theirs */
     uint64_t count;
 };
 
@@ -122,8 +122,8 @@ struct store_part { /* the answer of one part of a scattered hop */
 };
 
 struct store_topic_message {
-    uint64_t id; /* greater than all before it in its topic; never 0 */
-    uint64_t at; /* when it was published */
+    uint64_t id;       /* greater than all before it in its topic; never 0 */
+    uint64_t at;       /* when it was published */
     struct slice type; /* its Content-Type; may be empty */
     struct store_body body;
 };
@@ -140,25 +140,27 @@ enum store_kind {
     /* in: job (all but state, fence, ended, expires, status, answer), lease; key (may be empty), hash and
        key_expires. With lease the job is leased at once, with fence 1; otherwise queued.
        out: found: a job of this tenant and service (job.service) with this key is there already, nothing was
-       stored, ret_job.id names it, and a blob is still the caller's. WEIR_ECONFLICT also: the id is taken. WEIR_ECONFLICT: it had another hash. A
-       key whose key_expires is not after job.created counts for nothing, nor does one whose job has been
-       dropped. */
+       stored, ret_job.id names it, and a blob is still the caller's. WEIR_ECONFLICT also: the id is taken.
+       WEIR_ECONFLICT: it had another hash. A key whose key_expires is not after job.created counts for
+       nothing, nor does one whose job has been dropped. */
     STORE_JOB_PUT,
-    /* Leases up to limit of the oldest jobs of a line (line.service, tenant, priority).
-       out: jobs, whole with their messages, fence grown. */
+    /* Leases up to limit of the oldest jobs of a line (line.service, tenant, priority), with not more than
+       most_bytes of bodies in place (0: no such limit), but for the first.
+       out: jobs, whole with their messages, fence grown; more: there are, but for most_bytes. */
     STORE_JOB_LEASE,
-    /* Leases up to limit queued jobs whose run_at is not 0 and not after now, the earliest first; their run_at
-       becomes 0. out: jobs as above; next: the earliest run_at that is left, 0: none. */
-    STORE_JOB_LEASE_DUE,
+    /* Up to limit queued jobs whose run_at is not 0 and not after now, the earliest first, wait for their
+       turn from now on: their run_at becomes 0. out: lines of which they are, each once, with their count;
+       next: the earliest run_at that is left, 0: none. */
+    STORE_JOB_WAKE,
     /* in: job.id, fence, kind, service, gather, hop, priority, cost, message. It stands at this hop now;
        attempt is 0, answers of parts are dropped. It stays leased. */
     STORE_JOB_STEP,
     /* in: job.id, fence, attempt, run_at, reason. Back to queued. */
     STORE_JOB_RELEASE,
     /* in: job.id, fence, state (one of the ended ones), ended, expires, callback_at, reason, status, answer.
-       Ended, for good. Message and parts of a dead one are kept, others' are dropped. With fence 0 whoever has it
-       loses it (cancelling). callback_attempt is 0. expires 0: the next sweep may drop it. out: ret_job: the job
-       before, without message. */
+       Ended, for good. Message and parts of a dead one are kept, others' are dropped. With fence 0 whoever
+       has it loses it (cancelling). callback_attempt is 0. expires 0: the next sweep may drop it. out:
+       ret_job: the job before, without message. */
     STORE_JOB_FINISH,
     /* in: job.id. A dead one is queued again (attempt, run_at, ended, expires, status 0, no answer). out:
        ret_job. WEIR_ESTATE: it is not dead. */
@@ -169,7 +171,8 @@ enum store_kind {
        (only those after it), limit. out: jobs in the order of their ids, without messages and answers. */
     STORE_JOB_LIST,
     /* in: states (a mask of ended ones), job.service (empty: any), job.tenant as above, now: only those that
-       had ended by then; limit. Drops ended jobs with all that belongs to them. out: count; more. */
+       had ended by then; limit; after: 0, or next of the one before. Drops ended jobs with all that belongs
+       to them, as far as it looks at once. out: count; more; next: where to go on. */
     STORE_JOB_PURGE,
     /* Whatever a hub before has leased is queued again. out: lines; next as above. Once, before all else. */
     STORE_JOB_LOAD,
@@ -196,8 +199,8 @@ enum store_kind {
     STORE_TOPIC_APPEND,
     /* in: topic, name, after (ids; 0: from the beginning), limit, most_bytes (of the bodies in place; one
        message is always given); take: what is given is acknowledged at once.
-       out: messages that are not acknowledged, in order. A blob goes with the last acknowledgement: read it before
-       it is acknowledged. */
+       out: messages that are not acknowledged, in order. A blob goes with the last acknowledgement: read it
+       before it is acknowledged. */
     STORE_TOPIC_READ,
     /* in: topic, name, message_id; up_to: and all before it. WEIR_ENOTFOUND: no such subscription, or it had
        no such message (any more), and nothing has changed. out: position: it has read all up to there. */

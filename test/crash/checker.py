@@ -73,10 +73,11 @@ def begun(record):
 
 
 def judge(records):
-    """The offences, those of jobs first."""
+    """The offences; last what is only not known."""
     times = Times(records)
     requests = [r for r in records if "asked" in r and not times.void(r)]
-    return Jobs(times, requests, records).judge() + Topics(times, requests).judge() + answers(times, requests)
+    offences = Jobs(times, requests, records).judge() + Topics(times, requests).judge() + answers(times, requests)
+    return sorted(offences, key=lambda offence: offence.kind == NOT_JUDGED)
 
 
 class Times:

@@ -3,7 +3,7 @@
 """Kills a hub again and again, at any moment, while clients and workers go on, and judges what they have seen.
 
     crash.py [--rounds N] [--lose none|unsynced|torn|all] [--seed N] [--world N] [--mutant NAME] [--keep]
-    crash.py --each-change
+    crash.py --each-change [N]
 
 A world is a data directory with a hub, workers and clients around it. Each round ends with a kill -9 of the hub, which
 is then started again. With --lose, most kills come with a power failure: what the hub had not synced is lost
@@ -80,6 +80,7 @@ class World:
         self.record = history.Recorder(self.path("hub.jsonl"))
         self.record.add("settings", attempts=ATTEMPTS, lose=lose, seed=seed)
         self.disk = Disk(self.data) if lose != "none" else None
+        self.reached = False
         self.processes, self.workers, self.starts, self.kills, self.losses = [], [], 0, 0, 0
 
     def path(self, name):
@@ -117,7 +118,8 @@ class World:
 
     def start_worker(self):
         n = len(self.processes)
-        self.workers.append(self.run("worker.py", f"w{n}", self.attach, str(SLOTS), self.path(f"worker{n}.jsonl"), f"{self.seed} {n}"))
+        self.workers.append(self.run("worker.py", f"w{n}", self.attach, str(SLOTS), self.path(f"worker{n}.jsonl"),
+                                     f"{self.seed} {n}"))
 
     def start_all(self):
         for _ in range(self.chance.randrange(4) if self.disk else 0):  # while it makes its files
@@ -162,7 +164,9 @@ class World:
         self.start(wait=False, stop=self.when_to_stop())
 
     def when_to_stop(self):
-        return self.chance.choice([None, None, self.chance.randrange(1, 40), self.chance.randrange(1, 2000)]) if self.disk else None
+        if not self.disk:
+            return None
+        return self.chance.choice([None, None, self.chance.randrange(1, 40), self.chance.randrange(1, 2000)])
 
     def wait_stopped(self):
         try:
@@ -194,12 +198,15 @@ class World:
 
     def interrupted(self, change):
         """The hub dies with its n-th change, which is not lost; it is started again, accepts one large job, dies, and
-        all that was not synced is lost. Whether it has come to so many changes."""
+        all that was not synced is lost. reached: it has come to so many changes."""
         self.start_worker()
         self.start(wait=False, stop=change)
-        self.deal()
+        if not self.deal():
+            self.wait_stopped()
+            self.reached = not self.hub.alive()
+            if not self.reached:
+                raise Failed(f"no answer from a hub that lives\n{self.hub.report()}")
         self.end_hub(lose=False)
-        reached = self.hub.popen.returncode == -signal.SIGKILL and self.reached
         self.start()
         self.deal(all_of_it=False)
         self.end_hub(lose=True)
@@ -208,10 +215,9 @@ class World:
         reading.wait_ended()
         reading.read()
         self.end_hub()
-        return reached
 
     def deal(self, all_of_it=True):
-        """What makes files and directories, by one client, as far as it comes."""
+        """What makes files and directories, by one client. False: the hub died over it."""
         client, token = client_of(self, f"client{self.starts}"), f"order{self.starts}"
         body = self.chance.randbytes(100000)
         try:
@@ -223,9 +229,9 @@ class World:
                 client.result(job, wait="5s")
                 client.read("t0", "a", False)
                 client.unsubscribe("t0", "a")
-            self.reached = False
+            return True
         except (AssertionError, Broken):
-            self.reached = True  # unless end_hub says that it has died otherwise
+            return False  # end_hub looks at how it died
 
     # ---- the end ----
 
@@ -241,9 +247,9 @@ class World:
         for client in self.clients:
             if client.wait(scaled(60)) != 0:
                 raise Failed(client.report())
-        with_all = Reading(self)
-        with_all.wait_ended()
-        with_all.read()
+        reading = Reading(self)
+        reading.wait_ended()
+        reading.read()
         self.end_hub()
         self.start()
         Reading(self).read()
@@ -328,7 +334,7 @@ class Reading:
 # ---- command line ----
 
 def run_world(args, number, lose, top, what):
-    """what: is done with the world. How many offences, and whether there was other trouble."""
+    """what: is done with the world. The world, how many offences, and whether there was other trouble."""
     directory = os.path.join(top, f"world{number}")
     os.mkdir(directory)
     world = World(directory, lose, LIES.get(args.mutant, {}), f"{args.seed} {number}")
@@ -340,60 +346,65 @@ def run_world(args, number, lose, top, what):
     finally:
         world.stop_all()
     offences = [o for o in world.judge() if not (trouble and o.kind in (checker.NOT_JUDGED, checker.NEVER_ENDED))]
-    print(f"world {number}: {world.summary()}: {len(offences)} offences ({time.monotonic() - began:.1f} s)", flush=True)
+    if not args.each_change or offences or trouble:
+        print(f"world {number}: {world.summary()}: {len(offences)} offences ({time.monotonic() - began:.1f} s)", flush=True)
     for offence in offences[:10]:
         print(f"  {offence}")
     if trouble:
         print(f"  {trouble}")
-    return len(offences), bool(trouble)
+    return world, len(offences), bool(trouble)
 
 
-def worlds(args):
-    """(how to lose, what to do) of each."""
-    if args.each_change:
-        reached = [True]
-        for change in itertools.count(1):
-            if reached[0]:
-                yield "unsynced", lambda world, n=change: reached.__setitem__(0, world.interrupted(n))
-            else:
-                return
-    left, i = args.rounds, 0
+def each_change(args, top):
+    step = args.each_change
+    for number in itertools.count(random.Random(args.seed).randrange(step) + 1, step):
+        world, offences, trouble = run_world(args, number, "unsynced", top, lambda w, n=number: w.interrupted(n))
+        if offences or trouble or not world.reached:
+            print(f"changes up to {number}")
+            return offences, trouble
+
+
+def rounds(args, top):
     ways = ["none", "unsynced", "torn"] if args.lose == "all" else [args.lose]
-    while left > 0:
-        rounds = min(left, args.world)
-        yield ways[i % len(ways)], lambda world, n=rounds: world.live(n)
-        left, i = left - rounds, i + 1
+    offences, trouble = 0, False
+    for number, done in enumerate(range(0, args.rounds, args.world)):
+        count = min(args.world, args.rounds - done)
+        _, offences, trouble = run_world(args, number + 1, ways[number % len(ways)], top, lambda w, n=count: w.live(n))
+        if offences or trouble:
+            break
+    return offences, trouble
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="kills (20)")
     parser.add_argument("--world", type=int, default=0, help="kills of one data directory (7, or 25 of many)")
     parser.add_argument("--lose", choices=["none", "unsynced", "torn", "all"], default="all")
     parser.add_argument("--seed", default=str(random.SystemRandom().randrange(10**9)))
     parser.add_argument("--mutant", choices=LIES)
-    parser.add_argument("--each-change", action="store_true")
+    parser.add_argument("--each-change", type=int, nargs="?", const=1, metavar="N", help="or each Nth one")
     parser.add_argument("--keep", action="store_true", help="keep the directory in any case")
     args = parser.parse_args()
     args.world = args.world or (7 if args.rounds <= 50 else 25)
     if args.mutant:
         args.lose = "unsynced"
-    if args.lose != "none" and not os.path.exists(SHIM):
+    if (args.lose != "none" or args.each_change) and not os.path.exists(SHIM):
         parser.error(f"{SHIM} is not there: UNSYNCED must name it")
+    return args
+
+
+def main():
+    args = arguments()
     top = os.path.realpath(tempfile.mkdtemp(prefix="weircrash-"))
     print(f"seed {args.seed}", flush=True)
-    offences, trouble = 0, False
-    for number, (lose, what) in enumerate(worlds(args), 1):
-        offences, trouble = run_world(args, number, lose, top, what)
-        if offences or trouble:
-            break
+    offences, trouble = (each_change if args.each_change else rounds)(args, top)
     good = offences > 0 if args.mutant else not (offences or trouble)
     if args.keep or not good:
         print(f"kept: {top}")
     else:
         shutil.rmtree(top)
     if not good:
-        print(f"FAILED: {'nothing was found' if args.mutant else 'again'} with --seed {args.seed}")
+        print(f"FAILED: {'nothing was found' if args.mutant else 'run it again'} with --seed {args.seed}")
     return 0 if good else 1
 
 

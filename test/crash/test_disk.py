@@ -75,7 +75,8 @@ class Power(unittest.TestCase):
         self.assertEqual(self.lose(), {"a": b""})
 
     def test_synced_and_more(self):
-        self.run_code(self.FILE + "os.write(f, b'abcdef'); os.fdatasync(f); os.fsync(d); os.pwrite(f, b'XX', 2); os.write(f, b'g')")
+        self.run_code(self.FILE + "os.write(f, b'abcdef'); os.fdatasync(f); os.fsync(d)\n"
+                      "os.pwrite(f, b'XX', 2); os.write(f, b'g')")
         self.assertEqual(self.lose(), {"a": b"abcdef"})
 
     def test_cut(self):
@@ -109,7 +110,8 @@ class Power(unittest.TestCase):
     def test_lies(self):
         self.run_code(self.FILE + "os.write(f, b'x'); os.fsync(f); os.fsync(d)", "none")
         self.assertEqual(self.lose(), {})
-        self.run_code(self.FILE + "os.fsync(d); os.write(f, b'x'); os.fsync(d); os.write(f, b'y'); os.fsync(f)", "late")
+        self.run_code(self.FILE + "os.fsync(d); os.write(f, b'x'); os.fsync(d)\n"
+                      "os.write(f, b'y'); os.fsync(f)", "late")
         self.assertEqual(self.lose(), {"a": b"x"})
 
     def test_torn(self):

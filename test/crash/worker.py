@@ -108,7 +108,8 @@ class Slot(threading.Thread):
             elif service == "doomed" or (service == "flaky" and attempt <= 2 and self.random.random() < 0.5):
                 kind, status = "failed", 503
             fill = hashlib.sha256(name.encode()).digest() * (int(query.get("fill", 0)) // 32)
-            answer = json.dumps({"exec": name, "job": job, "token": query.get("token"), "payload": payload}).encode() + b"\n" + fill
+            said = {"exec": name, "job": job, "token": query.get("token"), "payload": payload}
+            answer = json.dumps(said).encode() + b"\n" + fill
         self.record.add("end", at=now(), kind=kind, status=status, answer=hashlib.sha256(answer).hexdigest(), **same)
         self.sock.sendall(f"HTTP/1.1 {status} Answer\r\n{extra}Content-Length: {len(answer)}\r\n\r\n".encode() + answer)
 

@@ -15,7 +15,7 @@ from weirtest.hub import test_program
 
 _ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 _BUILD = os.path.abspath(os.path.join(os.path.dirname(test_program("x")), "..", ".."))
-_EXAMPLES = ("hello", "primes", "streaming", "upload")
+_EXAMPLES = ("hello", "primes", "streaming", "topics", "upload")
 
 
 def run(*argv, env=None):
@@ -114,6 +114,39 @@ class Installed(Case):
         text = run("curl", "-sS", "-f", "-T", path, hub.url + "/upload")
         self.assertEqual(text, '{"bytes": %d, "crc32": "%08x"}\n' % (len(body), zlib.crc32(body)))
         self.assertLess(worker.memory("VmHWM"), 16 << 20)
+
+    def test_topics(self):
+        hub = self.hub()
+
+        def join(name):
+            env = {"LD_LIBRARY_PATH": os.path.dirname(self.library), "WEIR_HUB": hub.url}
+            return self.start(name, [os.path.join(self.out, "topics"), name], env=env, stdin=subprocess.PIPE)
+
+        def say(who, text):
+            who.popen.stdin.write(text.encode() + b"\n")
+            who.popen.stdin.flush()
+
+        def heard(who, text):
+            wait_until(lambda: who.stdout() == text, scaled(10), f"{who.name} hears {text!r}; so far {who.stdout()!r}")
+
+        def leave(who):
+            who.popen.stdin.close()
+            who.popen.stdin = None
+            self.assertEqual((who.wait(scaled(10)), who.stderr()), (0, ""))
+        ada, bob = join("ada"), join("bob")
+        wait_until(lambda: hub.metrics().value("weir_topic_subscriptions") == 2, scaled(10), "both have joined")
+        say(ada, "hello, all")
+        for who in (ada, bob):
+            heard(who, "ada: hello, all\n")
+        leave(bob)
+        say(ada, "bob?")
+        say(ada, "/quit")
+        leave(ada)
+        bob = join("bob")
+        heard(bob, "ada: bob?\n")
+        say(bob, "/quit")
+        leave(bob)
+        self.assertEqual(hub.metrics().value("weir_topic_subscriptions"), 0)
 
     def test_wrong_usage(self):
         for name in _EXAMPLES:

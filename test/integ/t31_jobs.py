@@ -161,7 +161,7 @@ class Jobs(Case):
         path = os.path.join(self.directory, "now")
         job = self.submit(h, f"/flaky?file={path}", "POST", b"x")
         shown = self.state(h, job, "dead")
-        self.assertEqual(shown["status"], 503)
+        self.assertEqual((shown["status"], shown["failed_attempts"]), (503, 3))
         self.assertIn("error", shown["reason"])
         self.assertEqual([x[4] for x in self.logged("started")], ["1", "2", "3"])
         self.assertEqual(self.result(h, job).status, 503)
@@ -306,6 +306,22 @@ class Jobs(Case):
                                        (f"/-/jobs/{none}", "PUT", 405), ("/-/odd", "GET", 404), ("/nobody", "GET", 404)):
             self.assert_problem(self.get(h, target, ASYNC, method), status)
 
+    def test_bodies_that_nobody_wants(self):
+        h = self.durable_hub()
+        self.worker(h, offer=["hello"])
+        job = self.submit(h, "/hello")
+        self.result(h, job)
+        with self.client(h) as c:
+            for method, target, status in (("GET", "/-/jobs", 200), ("GET", f"/-/jobs/{job}", 200), ("POST", f"/-/jobs/{job}/retry", 409),
+                                           ("GET", f"/-/jobs/{job}/result?wait=1s", 200), ("DELETE", f"/-/jobs/{job}", 409)):
+                self.assertEqual(c.request(method, target, [], b"x" * 1000).status, status, target)
+        waiting = self.submit(h, "/hello", headers=[("Weir-Delay", "1h")])
+        c = self.client(h)
+        c.send(f"GET /-/jobs/{waiting}/result?wait=300ms HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode())
+        c.send(bytes(50_000))  # while it waits
+        c.send(bytes(50_000))
+        self.assertEqual(c.response("GET").status, 202)
+
     def test_tenants_see_their_own(self):
         h = self.durable_hub("--client-token", "a=one", "--client-token", "b=two")
         self.worker(h, offer=["hello"])
@@ -426,6 +442,24 @@ class Jobs(Case):
         self.worker(h, offer=["sleep"])
         for job in waiting:
             self.assertEqual(self.result(h, job).status, 200)
+
+    def test_drain_stores_what_has_been_answered(self):
+        h = self.durable_hub()
+        w = self.worker(h, offer=["source"])
+        self.submit(h, "/source?bytes=1")
+        wait_until(lambda: self.logged("done"), 10, "the worker works")
+        hand = H1Worker(self, h.attach, "by-hand")
+        job, body = self.submit(h, "/by-hand"), os.urandom(3_000_000)
+        hand.request()
+        h.ended = True
+        h.signal(signal.SIGTERM)
+        wait_until(lambda: h.admin_get("/readyz").status == 503, 10, "it drains")
+        hand.answer(body)
+        self.assertEqual(h.wait(20), 0)
+        w.stop()
+        h = self.durable_hub()
+        r = self.result(h, job)
+        self.assertEqual((r.status, len(r.body), r.body == body), (200, len(body), True))
 
     def test_one_hub_to_a_directory(self):
         h = self.durable_hub()

@@ -411,11 +411,11 @@ static const struct {
     const char *name;
     weir_handler *handler;
 } handlers[] = {
-    {"hello", hello},     {"echo", echo},       {"sleep", sleeper},   {"stubborn", stubborn},
-    {"drip", drip},       {"sink", sink},       {"source", source},   {"status", status},
-    {"early", early},     {"forward", forward}, {"again", again},     {"slowpoke", slowpoke},
-    {"crash", crash},     {"pid", pid},         {"fail", fail},       {"cut", cut},
-    {"left", left},       {"gate", gate},       {"scatter", scatter}, {"portion", portion},
+    {"hello", hello},     {"echo", echo},       {"sleep", sleeper},     {"stubborn", stubborn},
+    {"drip", drip},       {"sink", sink},       {"source", source},     {"status", status},
+    {"early", early},     {"forward", forward}, {"again", again},       {"slowpoke", slowpoke},
+    {"crash", crash},     {"pid", pid},         {"fail", fail},         {"cut", cut},
+    {"left", left},       {"gate", gate},       {"scatter", scatter},   {"portion", portion},
     {"summary", summary}, {"keyed", keyed},     {"progress", progress}, {"flaky", flaky},
 };
 enum { HANDLERS = sizeof handlers / sizeof *handlers };

@@ -26,7 +26,8 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COPIED = ["src/base/*.[ch]", "src/core/*.[ch]", "src/wire/*.h", "include/weir/*.h", "test/sim/*.[ch]",
           "test/lib/*.[ch]"]
-COMPILED = ["src/base/*.c", "src/core/*.c", "test/sim/*.c", "test/lib/fault.c"]
+COMPILED = ["src/base/*.c", "src/core/*.c", "test/sim/sim.c", "test/sim/model.c", "test/sim/check.c", "test/sim/share.c",
+            "test/lib/fault.c"]
 GCC = ["gcc", "-std=c17", "-D_GNU_SOURCE", '-DWEIR_VERSION="mutant"', "-O1", "-g", "-Iinclude", "-Isrc", "-Itest"]
 LINK = ["-lm", "-pthread"] + [f"-Wl,--wrap={f}" for f in ("malloc", "calloc", "realloc", "free", "strdup", "strndup")]
 AT_ONCE = 2

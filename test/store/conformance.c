@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { COMPARE_EVERY = 25, REOPEN_EVERY = 40, CRASH_EVERY = 60, MUTANT_SEEDS = 12, MUTANT_STEPS = 1500 };
+enum { COMPARE_EVERY = 25, REOPEN_EVERY = 40, CRASH_EVERY = 60, MUTANT_SEEDS = 60, MUTANT_STEPS = 1500 };
 
 struct options {
     const struct subject *subject;

@@ -175,14 +175,15 @@ static void make_lease(struct making *m) {
     m->op->line.tenant = any_of(m, world_tenants, TENANTS);
     m->op->line.priority = (unsigned)below(m, 2);
     m->op->limit = a_limit(m);
+    if (one_in(m, 4)) m->op->most_bytes = 1 + below(m, 500);
 }
 
 /* The present, or the very time when something is due, or the millisecond before. */
 static uint64_t a_now(struct making *m) {
     static const unsigned queued = 1u << STORE_QUEUED;
-    const struct store_job *job = a_job(m, m->op->kind == STORE_JOB_LEASE_DUE ? queued : STORE_ENDED_MASK);
+    const struct store_job *job = a_job(m, m->op->kind == STORE_JOB_WAKE ? queued : STORE_ENDED_MASK);
     uint64_t at = 0;
-    if (job && m->op->kind == STORE_JOB_LEASE_DUE) at = job->run_at;
+    if (job && m->op->kind == STORE_JOB_WAKE) at = job->run_at;
     if (job && m->op->kind == STORE_CALLBACK_DUE) at = job->callback_at;
     if (job && m->op->kind == STORE_JOB_PURGE) at = job->ended;
     if (job && m->op->kind == STORE_SWEEP) at = job->expires;
@@ -384,7 +385,7 @@ static const struct recipe {
 } recipes[] = {
     {STORE_JOB_PUT, 30, 8, ONE_JOB, make_put},
     {STORE_JOB_LEASE, 16, 16, ALL_JOBS, make_lease},
-    {STORE_JOB_LEASE_DUE, 8, 8, ALL_JOBS, make_now},
+    {STORE_JOB_WAKE, 8, 8, ALL_JOBS, make_now},
     {STORE_JOB_STEP, 12, 12, ONE_JOB, make_step},
     {STORE_JOB_RELEASE, 10, 6, ONE_JOB, make_release},
     {STORE_JOB_FINISH, 16, 30, ONE_JOB, make_finish},

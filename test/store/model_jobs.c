@@ -164,10 +164,15 @@ static bool in_line(const struct store_job *job, const struct store_line *line) 
 }
 
 static int lease_line(struct model *m, struct store_op *op) {
+    uint64_t bytes = 0;
     out_begin(m, op);
-    for (size_t i = 0; i < m->job_count; i++) {
+    for (size_t i = 0; i < m->job_count && !op->more; i++) {
         size_t at = mutant(m, MODEL_LEASE_NEWEST) ? m->job_count - 1 - i : i;
-        if (op->count < op->limit && in_line(&m->jobs[at].job, &op->line)) lease(m, op, &m->jobs[at].job);
+        struct store_job *job = &m->jobs[at].job;
+        if (op->count == op->limit || !in_line(job, &op->line)) continue;
+        bytes += job->message.body.bytes.n;
+        op->more = op->count > 0 && op->most_bytes && bytes > op->most_bytes;
+        if (!op->more) lease(m, op, job);
     }
     return 0;
 }
@@ -183,16 +188,32 @@ static struct store_job *next_due(const struct model *m) {
     return first;
 }
 
-static int lease_due(struct model *m, struct store_op *op) {
-    out_begin(m, op);
+static void count_in_line(struct store_op *op, const struct store_job *job) {
+    for (size_t i = 0; i < op->count; i++) {
+        if (!in_line(job, &op->lines[i])) continue;
+        op->lines[i].count++;
+        if (job->hop < op->lines[i].hop) op->lines[i].hop = job->hop;
+        return;
+    }
+    op->lines[op->count++] = (struct store_line){.service = out_copy(op, job->service),
+                                                 .tenant = out_copy(op, job->tenant),
+                                                 .priority = job->priority,
+                                                 .hop = job->hop,
+                                                 .count = 1};
+}
+
+static int wake(struct model *m, struct store_op *op) {
+    op->lines = out_alloc(op, m->job_count * sizeof *op->lines);
     struct store_job *job;
+    size_t woken = 0;
     uint64_t early = mutant(m, MODEL_DUE_EARLY);
-    while ((job = next_due(m)) && job->run_at <= op->now + early && op->count < op->limit) {
+    while ((job = next_due(m)) && job->run_at <= op->now + early && woken < op->limit) {
         job->run_at = 0;
-        lease(m, op, job);
+        count_in_line(op, job);
+        woken++;
     }
     op->next = job ? job->run_at : 0;
-    if (mutant(m, MODEL_NEXT_FORGOTTEN) && op->count == op->limit) op->next = 0;
+    if (mutant(m, MODEL_NEXT_FORGOTTEN) && woken == op->limit) op->next = 0;
     return 0;
 }
 
@@ -357,18 +378,6 @@ static int purge(struct model *m, struct store_op *op) {
     return 0;
 }
 
-static void count_in_line(struct store_op *op, const struct store_job *job) {
-    for (size_t i = 0; i < op->count; i++) {
-        if (!in_line(job, &op->lines[i])) continue;
-        op->lines[i].count++;
-        return;
-    }
-    op->lines[op->count++] = (struct store_line){.service = out_copy(op, job->service),
-                                                 .tenant = out_copy(op, job->tenant),
-                                                 .priority = job->priority,
-                                                 .count = 1};
-}
-
 static int load(struct model *m, struct store_op *op) {
     op->lines = out_alloc(op, m->job_count * sizeof *op->lines);
     for (size_t i = 0; i < m->job_count; i++) {
@@ -376,6 +385,7 @@ static int load(struct model *m, struct store_op *op) {
         if (job->state == STORE_LEASED && !mutant(m, MODEL_LOAD_KEEPS_LEASES)) job->state = STORE_QUEUED;
         if (job->state == STORE_QUEUED && job->run_at == 0) count_in_line(op, job);
     }
+    for (size_t i = 0; i < op->count; i++) op->lines[i].hop = 0;
     const struct store_job *next = next_due(m);
     op->next = next ? next->run_at : 0;
     return 0;
@@ -469,7 +479,7 @@ int model_job_apply(struct model *m, struct store_op *op) {
     static int (*const by_kind[])(struct model *, struct store_op *) = {
         [STORE_JOB_PUT] = put,
         [STORE_JOB_LEASE] = lease_line,
-        [STORE_JOB_LEASE_DUE] = lease_due,
+        [STORE_JOB_WAKE] = wake,
         [STORE_JOB_STEP] = step,
         [STORE_JOB_RELEASE] = release,
         [STORE_JOB_FINISH] = finish,

@@ -108,8 +108,8 @@ static int compare_lines(const void *a, const void *b) {
 static void put_lines(const struct text *t, struct store_op *op) {
     if (op->count) qsort(op->lines, op->count, sizeof *op->lines, compare_lines);
     for (size_t i = 0; i < op->count; i++)
-        fprintf(t->f, "  line %.*s/%.*s prio %u count %" PRIu64 "\n", SLICE_ARG(op->lines[i].service),
-                SLICE_ARG(op->lines[i].tenant), op->lines[i].priority, op->lines[i].count);
+        fprintf(t->f, "  line %.*s/%.*s prio %u hop %u count %" PRIu64 "\n", SLICE_ARG(op->lines[i].service),
+                SLICE_ARG(op->lines[i].tenant), op->lines[i].priority, op->lines[i].hop, op->lines[i].count);
 }
 
 /* ---- topics ---- */
@@ -208,10 +208,12 @@ static void put_results(const struct text *t, struct store_op *op) {
         put_job_put(t, op);
         break;
     case STORE_JOB_LEASE:
+        fprintf(t->f, "  more %d\n", op->more);
+        put_jobs(t, op);
+        break;
     case STORE_JOB_LIST:
         put_jobs(t, op);
         break;
-    case STORE_JOB_LEASE_DUE:
     case STORE_CALLBACK_DUE:
         put_jobs(t, op);
         fprintf(t->f, "  next %" PRIu64 "\n", op->next);
@@ -224,6 +226,7 @@ static void put_results(const struct text *t, struct store_op *op) {
     case STORE_JOB_PURGE:
         fprintf(t->f, "  count %zu more %d\n", op->count, op->more);
         break;
+    case STORE_JOB_WAKE:
     case STORE_JOB_LOAD:
         put_lines(t, op);
         fprintf(t->f, "  next %" PRIu64 "\n", op->next);
@@ -357,7 +360,7 @@ static void dump_stats(const struct text *t) {
     fprintf(t->f, " blobs %" PRIu64 "+%" PRIu64 "\n", stats.blobs, stats.blob_bytes);
 }
 
-/* Dead ones are revived, then all are leased: there is no other way to a message. */
+/* Dead ones are revived, delayed ones woken, then all are leased: there is no other way to a message. */
 static void dump_messages(const struct text *t) {
     struct store_op dead, op;
     store_op_init(&dead, STORE_JOB_LIST, NULL);
@@ -372,6 +375,11 @@ static void dump_messages(const struct text *t) {
         store_op_fini(&op);
     }
     store_op_fini(&dead);
+    store_op_init(&op, STORE_JOB_WAKE, NULL);
+    op.now = t->w->clock + 1000000;
+    op.limit = ALL;
+    ask(t, &op);
+    store_op_fini(&op);
     for (unsigned i = 0; i < SERVICES * TENANTS * 2; i++) {
         store_op_init(&op, STORE_JOB_LEASE, NULL);
         op.line.service = world_services[i % SERVICES];
@@ -381,11 +389,6 @@ static void dump_messages(const struct text *t) {
         ask(t, &op);
         store_op_fini(&op);
     }
-    store_op_init(&op, STORE_JOB_LEASE_DUE, NULL);
-    op.now = t->w->clock + 1000000;
-    op.limit = ALL;
-    ask(t, &op);
-    store_op_fini(&op);
 }
 
 /* ---- as strings ---- */

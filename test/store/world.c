@@ -187,7 +187,7 @@ static void learn_blob(struct world *w, const struct store_op *op) {
 }
 
 static void learn_carried(struct world *w, const struct store_op *op) {
-    if (op->kind != STORE_JOB_LEASE && op->kind != STORE_JOB_LEASE_DUE) return;
+    if (op->kind != STORE_JOB_LEASE) return;
     for (size_t i = 0; i < op->count; i++) {
         const struct store_body *body = &op->jobs[i].message.body;
         if (body->blob == 0) continue;
@@ -269,8 +269,8 @@ static size_t drop_rest(struct world *w, enum side side, const struct store_op *
     return dropped;
 }
 
-/* A sweep may say more than is there, as keys may go with their jobs or by themselves, but not less: a second one
-   finds nothing. */
+/* A sweep may say more than is there, as keys may go with their jobs or by themselves, but not less: a second
+   one finds nothing. */
 static void check_sweep(struct world *w, const struct step *step) {
     const struct store_op *op = &step->op[REAL];
     if (op->kind != STORE_SWEEP || op->err != 0 || op->more || op->limit == 0) return;
@@ -295,7 +295,7 @@ static bool compare_batch(struct world *w, struct batch *b, bool open) {
     for (size_t i = 0; i < b->count; i++) learn(w, &b->steps[i]);
     for (size_t i = 0; i < b->count && !w->failure; i++) {
         const struct store_op *op = &b->steps[i].op[MODEL];
-        bool deep = b->count == 1 || op->kind == STORE_JOB_LEASE || op->kind == STORE_JOB_LEASE_DUE;
+        bool deep = b->count == 1 || op->kind == STORE_JOB_LEASE;
         compare_step(w, &b->steps[i], deep && open && !op->take);
     }
     for (size_t i = 0; i < b->count && !w->failure && open; i++) drop_all(w, &b->steps[i]);

@@ -240,7 +240,8 @@ static void submit_parts(struct dw *w, struct gather *g) {
         snprintf(target, sizeof target, "%.*s/p%u", SLICE_ARG(g->original->head.target), g->asked);
         struct message *m = dw_message(w, target, "part", 4, true);
         fault_resume();
-        struct core_part part = {.requester = &p->requester, .message = m, .bytes = 4, .service = slice_of(g->service)};
+        struct core_part part = {
+            .requester = &p->requester, .message = m, .bytes = 4, .service = slice_of(g->service)};
         uint64_t id;
         struct failure why;
         int err = core_part_submit(w->core, dw_us(w), g->request, &part, &id, &why);
@@ -266,7 +267,8 @@ static void finish_gather(struct dw *w, struct gather *g) {
     char target[64], first[64];
     snprintf(first, sizeof first, "%.*s", SLICE_ARG(g->original->head.target));
     dw_next_target(first, target);
-    if (g->to[0]) must(message_forward(g->original, slice_of(target), &head, body_ref(body), &next) == 0, "forward");
+    if (g->to[0])
+        must(message_forward(g->original, slice_of(target), &head, body_ref(body), &next) == 0, "forward");
     fault_resume();
     struct requester *r = g->to[0] ? core_gather_hand_over(w->core, dw_us(w), g->request)
                                    : core_gather_reply(w->core, dw_us(w), g->request);
@@ -478,7 +480,8 @@ void dw_close(struct dw *w) {
 
 static struct dw_lease *lease_of(struct dw *w, uint64_t worker, uint64_t job) {
     for (unsigned i = 0; i < DW_LEASES; i++)
-        if (w->leases[i].state && w->leases[i].worker == worker && w->leases[i].job == job) return &w->leases[i];
+        if (w->leases[i].state && w->leases[i].worker == worker && w->leases[i].job == job)
+            return &w->leases[i];
     return NULL;
 }
 
@@ -507,6 +510,7 @@ static void send(struct dw *w, const struct core_action *a) {
 static void cancel(struct dw *w, const struct core_action *a) {
     struct dw_lease *l = lease_of(w, a->worker, a->job);
     must(l != NULL, "a cancel of a job that its worker does not have");
+    l->cause = a->cause;
     if (w->cancelled) w->cancelled(w->ctx, l);
     l->state = LEASE_LEAVING;
     l->cancelled = true;
@@ -543,6 +547,7 @@ void dw_settle(struct dw *w) {
 
 void dw_pass(struct dw *w, uint64_t ms) {
     uint64_t until = w->ms + ms;
+    dw_settle(w);
     while (w->ms < until) {
         uint64_t next = jobs_next_time(w->jobs), core = core_next_time(w->core);
         if (core != UINT64_MAX && (core + 999) / 1000 < next) next = (core + 999) / 1000;
@@ -703,7 +708,8 @@ bool dw_scatter(struct dw *w, struct dw_lease *l, const char *service, const cha
     struct buffer text;
     buffer_init(&text);
     fault_pause();
-    must(buffer_printf(&text, "%u;", count) == 0 && buffer_append(&text, a->bytes, a->n) == 0, "out of memory");
+    must(buffer_printf(&text, "%u;", count) == 0 && buffer_append(&text, a->bytes, a->n) == 0,
+         "out of memory");
     fault_resume();
     struct dw_answer with = *a;
     with.bytes = buffer_slice(&text).p;
@@ -762,7 +768,8 @@ static void on_put(void *ctx, int err, struct store_id id, bool repeated) {
     p->ticket = NULL;
 }
 
-int dw_submit(struct dw *w, struct dw_put *p, const char *target, struct slice body, struct jobs_order order) {
+int dw_submit(struct dw *w, struct dw_put *p, const char *target, struct slice body,
+              struct jobs_order order) {
     *p = (struct dw_put){.err = DW_PENDING};
     struct message *m = order.message ? order.message : dw_message(w, target, body.p, body.n, true);
     struct jobs_ticket *ticket = NULL;

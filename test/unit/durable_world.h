@@ -58,6 +58,7 @@ struct dw_lease {
     struct body *body;       /* of the answer or the next hop, while it comes in; a reference */
     unsigned hop, attempt;
     bool cancelled, durable; /* durable: not a part */
+    enum core_cause cause;   /* why it is cancelled */
     uint64_t sent_ms;
     uint64_t read, sum; /* bytes of the request's body that have been read, and dw_sum of them */
     char service[16], target[64];
@@ -82,7 +83,8 @@ struct dw {
     void *ctx;
 };
 
-/* A world with an empty store and a hub of services "a" to "h"; config as dw_defaults left it, and changed. */
+/* A world with an empty store and a hub of services "a" to "h"; config as dw_defaults left it, and changed.
+ */
 void dw_defaults(struct dw *w);
 void dw_open(struct dw *w);
 /* The engine and the core begin on what the store has. 0 or WEIR_ENOMEM (then nothing is there). */
@@ -154,8 +156,10 @@ struct dw_put {
     struct jobs_ticket *ticket;
     struct failure why;
 };
-/* A request comes in (order: all but message, done and ctx; service NULL: "a"). Returns what jobs_accept does. */
-int dw_submit(struct dw *w, struct dw_put *p, const char *target, const struct slice body, struct jobs_order order);
+/* A request comes in (order: all but message, done and ctx; service NULL: "a"). Returns what jobs_accept
+ * does. */
+int dw_submit(struct dw *w, struct dw_put *p, const char *target, const struct slice body,
+              struct jobs_order order);
 
 struct dw_call {
     struct jobs_call call;

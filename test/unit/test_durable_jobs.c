@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine of durable jobs (src/durable/jobs.h) with a real core, the model of a store, and workers acted out
- * by hand: what docs/protocol.md promises under "Durable jobs". What happens when the store or memory fails is
- * test_durable_jobs_faults.c.
+ * The engine of durable jobs (src/durable/jobs.h) with a real core, the model of a store, and workers acted
+ * out by hand: what docs/protocol.md promises under "Durable jobs". What happens when the store or memory
+ * fails is test_durable_jobs_faults.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -172,10 +172,14 @@ static void test_stored_first(void **state) {
     dw_settle(&w);
     assert_int_equal(put.err, DW_PENDING);
     assert_int_equal(dw_running(&w), 0);
-    w.gate.held = false;
+    /* And with one operation: nobody waits before it. */
+    assert_int_equal(w.gate.count, 1);
+    gate_apply(&w.gate, 0);
+    gate_tell(&w.gate, 0);
     dw_settle(&w);
     assert_int_equal(put.err, 0);
     assert_int_equal(dw_running(&w), 1);
+    w.gate.held = false;
     reply("/x", 200);
     quiet();
 }
@@ -185,16 +189,17 @@ static void test_states_of_statuses(void **state) {
     static const struct {
         unsigned status;
         enum store_job_state end; /* STORE_QUEUED: another attempt */
-    } rows[] = {{200, STORE_DONE},    {201, STORE_DONE},    {204, STORE_DONE},    {303, STORE_DONE},
-                {399, STORE_DONE},    {400, STORE_FAILED},  {404, STORE_FAILED},  {408, STORE_QUEUED},
-                {409, STORE_FAILED},  {425, STORE_QUEUED},  {429, STORE_QUEUED},  {499, STORE_FAILED},
-                {500, STORE_QUEUED},  {503, STORE_QUEUED},  {507, STORE_QUEUED},  {599, STORE_QUEUED}};
+    } rows[] = {{200, STORE_DONE},   {201, STORE_DONE},   {204, STORE_DONE},   {303, STORE_DONE},
+                {399, STORE_DONE},   {400, STORE_FAILED}, {404, STORE_FAILED}, {408, STORE_QUEUED},
+                {409, STORE_FAILED}, {425, STORE_QUEUED}, {429, STORE_QUEUED}, {499, STORE_FAILED},
+                {500, STORE_QUEUED}, {503, STORE_QUEUED}, {507, STORE_QUEUED}, {599, STORE_QUEUED}};
     dw_attach(&w, "a", 1);
     for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct store_id id = submit("/x");
         struct dw_lease *l = at_work("/x");
         bool bodyless = rows[i].status == 204;
-        assert_true(dw_reply(&w, l, &(struct dw_answer){.status = rows[i].status, .bytes = "x", .n = !bodyless}));
+        assert_true(
+            dw_reply(&w, l, &(struct dw_answer){.status = rows[i].status, .bytes = "x", .n = !bodyless}));
         dw_free(&w, l);
         dw_settle(&w);
         is(id, rows[i].end, rows[i].end == STORE_QUEUED ? 0 : rows[i].status);
@@ -452,6 +457,9 @@ static void test_waiting_is_no_attempt(void **state) {
     core_worker_drain(w.core, dw_us(&w), w.workers[worker]);
     dw_pass(&w, 3600000);
     is(id, STORE_LEASED, 0);
+    struct jobs_view view;
+    assert_true(jobs_look(w.jobs, id, &view));
+    assert_false(view.running);
     dw_attach(&w, "a", 1);
     dw_settle(&w);
     assert_int_equal(at_work("/x")->attempt, 1);
@@ -587,6 +595,35 @@ static void test_order_and_window_of_a_burst(void **state) {
         dw_done(&w, at_work(target));
         dw_settle(&w);
     }
+    quiet();
+}
+
+/* What comes in while others of its line wait in the store waits behind them, though the window has room by
+ * then. */
+static void test_in_order_behind_others(void **state) {
+    (void)state;
+    char target[16];
+    for (unsigned i = 0; i < 400; i++) {
+        snprintf(target, sizeof target, "/%u", i);
+        (void)submit(target);
+    }
+    dw_attach(&w, "a", 1);
+    w.gate.held = true; /* no more are leased, and those that run do not end */
+    for (unsigned i = 0; i < 20; i++) {
+        dw_settle(&w);
+        snprintf(target, sizeof target, "/%u", i);
+        dw_done(&w, at_work(target));
+    }
+    dw_settle(&w);
+    assert_int_equal(dw_submit(&w, &put, "/last", SLICE(""), (struct jobs_order){.priority = 4}), 0);
+    w.gate.held = false;
+    for (unsigned i = 20; i < 400; i++) {
+        dw_settle(&w);
+        snprintf(target, sizeof target, "/%u", i);
+        dw_done(&w, at_work(target));
+    }
+    dw_settle(&w);
+    reply("/last", 200);
     quiet();
 }
 
@@ -862,6 +899,20 @@ static void test_large_scatter_with_large_answers(void **state) {
     buffer_fini(&bytes);
 }
 
+/* Operations on blobs stand still. */
+static void all_but_blobs(void) {
+    for (size_t i = 0; i < w.gate.count;) {
+        if (w.gate.ops[i].op->kind >= STORE_BLOB_NEW) {
+            i++;
+            continue;
+        }
+        gate_apply(&w.gate, i);
+        gate_tell(&w.gate, i);
+        dw_settle(&w);
+        i = 0;
+    }
+}
+
 /* A part's answer that is still on its way to the store when its hop is over is not one of the next
    hop's. */
 static void test_a_late_part_is_not_of_the_next_hop(void **state) {
@@ -878,26 +929,16 @@ static void test_a_late_part_is_not_of_the_next_hop(void **state) {
     /* The blob of the part's answer makes slow progress; the jobs' own operations do not wait for it. */
     w.gate.held = true;
     l = at_work("/x.1/p0");
-    assert_true(dw_reply(&w, l, &(struct dw_answer){.status = 200, .bytes = buffer_slice(&bytes).p, .n = 900000}));
+    assert_true(
+        dw_reply(&w, l, &(struct dw_answer){.status = 200, .bytes = buffer_slice(&bytes).p, .n = 900000}));
     dw_free(&w, l);
     dw_settle(&w);
-    for (unsigned turn = 0; turn < 2; turn++) {
-        for (size_t i = 0; i < w.gate.count;) {
-            if (w.gate.ops[i].op->kind >= STORE_BLOB_NEW) {
-                i++;
-                continue;
-            }
-            gate_apply(&w.gate, i);
-            gate_tell(&w.gate, i);
-            i = 0;
-        }
-        dw_settle(&w);
-        if (turn > 0) break;
-        l = at_work("/x.2"); /* what was gathered is scattered again */
-        assert_true(dw_scatter(&w, l, "b", "", 1, &(struct dw_answer){0}));
-        dw_free(&w, l);
-        dw_settle(&w);
-    }
+    all_but_blobs();
+    l = at_work("/x.2"); /* what was gathered is scattered again */
+    assert_true(dw_scatter(&w, l, "b", "", 1, &(struct dw_answer){0}));
+    dw_free(&w, l);
+    dw_settle(&w);
+    all_but_blobs();
     assert_non_null(dw_find(&w, "/x.3/p0"));
     w.gate.held = false;
     dw_settle(&w);
@@ -1019,8 +1060,8 @@ static void test_cancelled_while_it_is_stored(void **state) {
     }
 }
 
-/* Cancelled when its put has not completed (its id is not told yet, but who lists may know it), when it waits in the
-   store behind others, and as it is being leased. */
+/* Cancelled when its put has not completed (its id is not told yet, but who lists may know it), when it waits
+   in the store behind others, and as it is being leased. */
 static void test_cancelled_on_its_way_in(void **state) {
     (void)state;
     dw_attach(&w, "a", 1);
@@ -1385,7 +1426,8 @@ static void story_of_ends(void (*end)(void)) {
     l = at_work("/stepping.0");
     assert_true(dw_forward(&w, l, "b", "/stepping.1", &(struct dw_answer){.bytes = "x", .n = 1}));
     dw_free(&w, l);
-    /* And requests that are on their way in: one that the store has been asked for, one whose body is not whole. */
+    /* And requests that are on their way in: one that the store has been asked for, one whose body is not
+     * whole. */
     struct dw_put in, open;
     assert_int_equal(dw_submit(&w, &in, "/in.0", SLICE("b"), to_b), 0);
     struct message *m = dw_message(&w, "/open.0", buffer_slice(&large).p, 100000, false);
@@ -1429,8 +1471,10 @@ static void drain_it(void) {
     /* What runs goes on; nothing begins. */
     for (unsigned i = 0; i < DW_LEASES; i++) {
         struct dw_lease *l = &w.leases[i];
-        if (l->state == LEASE_RUNNING) dw_done(&w, l);
-        else if (l->state == LEASE_REPLYING) dw_end(&w, l);
+        if (l->state == LEASE_RUNNING)
+            dw_done(&w, l);
+        else if (l->state == LEASE_REPLYING)
+            dw_end(&w, l);
     }
     w.gate.held = false;
     dw_settle(&w);
@@ -1481,6 +1525,35 @@ static void test_killed_in_every_phase(void **state) {
 static void test_killed_and_forgotten_in_every_phase(void **state) {
     (void)state;
     story_of_ends(crash_forget);
+}
+
+/* What is queued stays in the store, although a worker has time for it now. */
+static void test_drain_begins_nothing(void **state) {
+    (void)state;
+    dw_attach(&w, "a", 1);
+    struct store_id first = submit("/x.0"), second = submit("/y");
+    core_drain(w.core, dw_us(&w));
+    jobs_drain(w.jobs);
+    dw_settle(&w);
+    struct dw_lease *l = at_work("/x.0");
+    assert_true(dw_forward(&w, l, "a", "/x.1", &(struct dw_answer){.bytes = "b", .n = 1}));
+    dw_free(&w, l);
+    assert_false(jobs_idle(w.jobs));
+    dw_pass(&w, 10000);
+    assert_int_equal(dw_running(&w), 0);
+    assert_true(jobs_idle(w.jobs));
+    assert_true(core_idle(w.core));
+    assert_int_equal(dw_stats(&w).held, 0);
+    struct jobs_order o = {.service = SLICE("a")};
+    assert_int_equal(dw_submit(&w, &put, "/z", SLICE("b"), o), WEIR_EDRAINING);
+    restart();
+    dw_attach(&w, "a", 2);
+    dw_settle(&w);
+    reply("/x.1", 200);
+    reply("/y", 200);
+    is(first, STORE_DONE, 200);
+    is(second, STORE_DONE, 200);
+    quiet();
 }
 
 /* Leases that are on their way when the hub ends. */
@@ -1583,6 +1656,7 @@ int main(int argc, char **argv) {
         STORY(test_many_due),
         STORY(test_order_and_window),
         STORY(test_order_and_window_of_a_burst),
+        STORY(test_in_order_behind_others),
         STORY(test_as_many_run_as_there_are_slots),
         STORY(test_lines_of_services_tenants_and_priorities),
         STORY(test_a_full_queue_holds_up_nobody_else),
@@ -1609,6 +1683,7 @@ int main(int argc, char **argv) {
         STORY(test_drain_over_in_every_phase),
         STORY(test_killed_in_every_phase),
         STORY(test_killed_and_forgotten_in_every_phase),
+        STORY(test_drain_begins_nothing),
         STORY(test_closed_while_it_leases),
         STORY(test_due_before_its_workers_are_back),
         STORY(test_stale_fence),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "wire/target.h"
@@ -21,12 +22,8 @@ static void parts(void **state) {
     (void)state;
     static const struct {
         const char *target, *path, *query;
-    } rows[] = {{"/", "/", NULL},
-                {"/a/b", "/a/b", NULL},
-                {"/a?", "/a", ""},
-                {"/a?b=c", "/a", "b=c"},
-                {"/a?b?c", "/a", "b?c"},
-                {"?x", "", "x"}};
+    } rows[] = {{"/", "/", NULL},        {"/a/b", "/a/b", NULL},  {"/a?", "/a", ""},
+                {"/a?b=c", "/a", "b=c"}, {"/a?b?c", "/a", "b?c"}, {"?x", "", "x"}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         assert_text(target_path(slice_of(rows[i].target)), rows[i].path);
         assert_text(target_query(slice_of(rows[i].target)), rows[i].query);
@@ -40,8 +37,9 @@ static void values(void **state) {
     struct slice query = SLICE("a=1&b=&c&d=x%20y+z&%65=e&a=2&bad=%zz&f=g=h");
     static const struct {
         const char *name, *raw, *decoded;
-    } rows[] = {{"a", "1", "1"},   {"b", "", ""},          {"c", "", ""}, {"d", "x%20y+z", "x y z"}, {"e", NULL, "e"},
-                {"%65", "e", NULL}, {"bad", "%zz", NULL}, {"f", "g=h", "g=h"}, {"none", NULL, NULL}, {"", NULL, NULL}};
+    } rows[] = {{"a", "1", "1"},      {"b", "", ""},      {"c", "", ""},        {"d", "x%20y+z", "x y z"},
+                {"e", NULL, "e"},     {"%65", "e", NULL}, {"bad", "%zz", NULL}, {"f", "g=h", "g=h"},
+                {"none", NULL, NULL}, {"", NULL, NULL}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         assert_text(query_raw(query, slice_of(rows[i].name)), rows[i].raw);
         assert_text(query_value(query, slice_of(rows[i].name), &a), rows[i].decoded);
@@ -71,7 +69,7 @@ static void without_memory(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(values), cmocka_unit_test(segments),
-                                       cmocka_unit_test(without_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(parts), cmocka_unit_test(values),
+                                       cmocka_unit_test(segments), cmocka_unit_test(without_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
