@@ -27,8 +27,8 @@ json_t *jobs_page_job(const struct jobs *j, const struct store_job *job) {
     char id[STORE_ID_TEXT];
     json_t *o = json_pack("{s:o,s:o,s:s,s:i,s:i,s:i,s:o}", "id", json_text(store_id_text(job->id, id)),
                           "service", json_text(job->service), "state", jobs_page_state(j, job), "hop",
-                          (int)job->hop, "failed_attempts", (int)(job->attempt + (job->state == STORE_DEAD)), "priority", (int)job->priority,
-                          "created", json_time(job->created));
+                          (int)job->hop, "failed_attempts", (int)(job->attempt + (job->state == STORE_DEAD)),
+                          "priority", (int)job->priority, "created", json_time(job->created));
     if (!o) return NULL;
     put_text(o, "tenant", job->tenant);
     put_text(o, "gather", job->gather);
