@@ -19,6 +19,8 @@
  * When several apply: not found, then ended (WEIR_ESTATE), then the fence, then what is wrong with a body: a
  * blob that is not known or belongs to something else is WEIR_ENOTFOUND, one that is not closed WEIR_ESTATE.
  *
+ * What changes jobs of one shard is told in the order in which it took effect.
+ *
  * 0 means that it is durable: a crash of the process or of the machine right afterwards does not undo it.
  * Nothing may be told to a client or a worker before the operation it depends on has completed. Operations
  * about the same job, the same topic or the same blob take effect in the order in which they were submitted;

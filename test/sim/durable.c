@@ -140,9 +140,7 @@ static size_t some_size(struct sim *s) {
 
 /* Bytes of that size, different from token to token; and what they are. */
 static struct slice some_bytes(size_t n, uint64_t token, struct stamp *ret) {
-    static struct buffer bytes;
     static char most[600000 + 64];
-    (void)bytes;
     for (size_t i = 0; i < n; i++) most[i] = (char)('a' + (token + i / 7) % 26);
     *ret = stamp_of(most, n);
     return (struct slice){most, n};
@@ -161,13 +159,12 @@ static void take_told(struct sim *s) {
     }
 }
 
-static void leave(struct sim *s, struct entry *e) {
+static void leave(struct entry *e) {
     if (!e->asked || !e->put.ticket) return;
     jobs_ticket_drop(e->put.ticket);
     e->put.ticket = NULL;
     e->asked = false;
     e->left = true;
-    (void)s;
 }
 
 static void open_body(struct sim *s, struct entry *e, struct message *m) {
@@ -225,17 +222,12 @@ static void on_body(struct sim *s) {
     struct message *m = s->open[i].message;
     struct entry *e = s->open[i].e;
     if (!m) return;
-    fault_pause();
-    if (chance(s, 6)) {
-        fault_resume();
+    if (chance(s, 6))
         body_abort(m->body, WEIR_ECUT);
-    } else if (chance(s, 4)) {
-        fault_resume();
-        leave(s, e);
-    } else {
-        fault_resume();
+    else if (chance(s, 4))
+        leave(e);
+    else
         body_end(m->body);
-    }
     s->open[i].message = NULL;
     s->open[i].e = NULL;
     message_unref(m);
@@ -424,7 +416,7 @@ static void on_slot_free(struct sim *s) {
 
 static void on_hand_back(struct sim *s) {
     struct dw_lease *l = some_lease(s, LEASE_RUNNING, false);
-    if (!l) return;
+    if (!l || s->w.ms - l->sent_ms >= s->w.config.timeout_ms) return; /* too late: it may count as tried */
     say(s, "hands back", l->target);
     ledger_excused(&s->l, l);
     dw_hand_back(&s->w, l);
@@ -538,7 +530,7 @@ static void begin_hub(struct sim *s) {
 static void close_open(struct sim *s) {
     for (unsigned i = 0; i < OPEN; i++) {
         if (!s->open[i].message) continue;
-        leave(s, s->open[i].e);
+        leave(s->open[i].e);
         message_unref(s->open[i].message);
         s->open[i].message = NULL;
         s->open[i].e = NULL;
@@ -550,7 +542,7 @@ static void close_hub(struct sim *s) {
     say(s, "closes", "");
     close_open(s);
     FOR_ENTRIES(&s->l, e) {
-        if (chance(s, 2)) leave(s, e);
+        if (chance(s, 2)) leave(e);
         if (e->watching) jobs_unwatch(s->w.jobs, &e->watch);
         e->watching = false;
     }
@@ -608,7 +600,6 @@ static void come_to_rest(struct sim *s) {
     if (s->drain_until) return;
     say(s, "comes to rest", "");
     s->calm = true;
-    (void)chance(s, 2);
     for (unsigned i = 0; i < OPEN; i++)
         while (s->open[i].message) on_body(s);
     for (unsigned i = 0; i < DW_WORKERS; i++)

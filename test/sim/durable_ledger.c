@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "durable_ledger.h"
 #include "durable/held.h"
-#include "model_state.h"
+#include "store/model_state.h"
 #include <stdio.h>
 #include <stdlib.h>
 

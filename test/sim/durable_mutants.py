@@ -5,11 +5,11 @@ in one place at a time, and runs the unit tests and the simulator until one obje
 
     test/sim/durable_mutants.py [--list] [--only NAME]...
 
-As test/sim/mutants.py does it for the core. A mutant is one or more replacements in one file, and says who may object: a unit
-test by its name, or the simulator by words of what it says. Its old text must be in the file exactly once, so the
-list cannot rot in silence. First the unchanged engine passes everything. Exit status 0: each mutant was caught by
-one that it names. Crashes and hangs count as caught. When a unit test has objected the simulator is not asked, unless it is
-named.
+As test/sim/mutants.py does it for the core. A mutant is one or more replacements in one file, and says who may object:
+a unit test by its name, or the simulator by words of what it says. Its old text must be in the file exactly once, so
+the list cannot rot in silence. First the unchanged engine passes everything. Exit status 0: each mutant was caught by
+one that it names. Crashes and hangs count as caught. When a unit test that is named has objected, the simulator is not
+asked.
 """
 import argparse
 import concurrent.futures
@@ -26,10 +26,11 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COPIED = ["src/*/*.[ch]", "include/weir/*.h", "test/sim/*.[ch]", "test/lib/*.[ch]", "test/store/*.[ch]",
           "test/unit/*durable*.[ch]"]
-LIBRARY = ["src/base/*.c", "src/wire/*.c", "src/core/*.c", "src/durable/[!t]*.c", "src/store/store.c", "test/lib/fault.c",
-           "test/store/model*.c", "test/unit/durable_world.c"]
-PROGRAMS = {"jobs": ["test/unit/test_durable_jobs.c"], "faults": ["test/unit/test_durable_jobs_faults.c"],
-            "sim": ["test/sim/durable.c", "test/sim/durable_ledger.c"]}
+LIBRARY = ["src/base/*.c", "src/wire/*.c", "src/core/*.c", "src/durable/[!t]*.c", "src/store/store.c",
+           "test/lib/fault.c", "test/store/model*.c", "test/unit/durable_world.c", "test/unit/durable_gather.c"]
+UNIT = ["jobs", "jobs_lines", "jobs_bodies", "jobs_ends", "jobs_faults"]
+PROGRAMS = {name: [f"test/unit/test_durable_{name}.c", "test/unit/durable_story.c"] for name in UNIT}
+PROGRAMS["sim"] = ["test/sim/durable.c", "test/sim/durable_ledger.c"]
 GCC = ["gcc", "-std=c17", "-D_GNU_SOURCE", '-DWEIR_VERSION="mutant"', "-O1", "-g", "-w", "-Iinclude", "-Isrc", "-Itest",
        "-Itest/store", "-Itest/unit", "-Itest/sim"]
 LINK = ["-lm", "-pthread", "-lnghttp2", "-lhttp_parser", "-ljansson", "-lcrypto", "-lcmocka"]
@@ -60,26 +61,32 @@ HELD, JOBS, SCATTER, MODEL = ("src/durable/held.c", "src/durable/jobs.c", "src/d
 MUTANTS = [
     # ---- stored first ----
     Mutant("step-early", "the next hop begins before the store has it", HELD,
-           [("h->op.job = h->next;\n        submit_op(h);", "h->op.job = h->next;\n        submit_op(h);\n        told_step(h);"),
-            ("} else if (op->kind == STORE_JOB_STEP) {\n        told_step(h);", "} else if (op->kind == STORE_JOB_STEP) {")],
+           [("h->op.job = h->next;\n        submit_op(h);",
+            "h->op.job = h->next;\n        submit_op(h);\n        told_step(h);"),
+            ("} else if (op->kind == STORE_JOB_STEP) {\n        told_step(h);",
+            "} else if (op->kind == STORE_JOB_STEP) {")],
            ("test_forwarded", "runs before it is stored")),
     mutant("told-early", "a client is told before its job is stored", JOBS,
-           "    t->stored = true;\n", "    t->stored = true;\n    if (t->done) t->done(t->ctx, 0, t->job.id, false);\n    t->done = NULL;\n",
-           "test_stored_first", "is stored, and it is not"),
+           "    t->stored = true;\n",
+           "    t->stored = true;\n    if (t->done) t->done(t->ctx, 0, t->job.id, false);\n    t->done = NULL;\n",
+           "is stored, and it is not", "given back after it was told"),
     mutant("run-early", "a job is run before its put has completed", JOBS,
            "store_submit(j->config.store, &t->op);\n    if (!lease",
-           "store_submit(j->config.store, &t->op);\n    if (t->held) held_enter(t->held);\n    t->held = NULL;\n    if (!lease",
+           "store_submit(j->config.store, &t->op);\n    if (t->held) held_enter(t->held);\n    t->held = NULL;\n"
+           "    if (!lease",
            "test_stored_first", "runs before it is stored"),
     mutant("finish-once", "an end that the store could not take is not told again", HELD,
            "wheel_add(&j->wheel, &h->timer, now_ms(h) + STORE_AGAIN_MS);", "",
            "test_end_is_told_again", "comes to no rest"),
     mutant("lease-once", "a lease that has failed is not tried again", JOBS,
-           "    if (failed)\n        soon(j, &j->lack_ms);\n    else", "    if (failed)\n        l->waiting = false;\n    else",
+           "    if (failed)\n        soon(j, &j->lack_ms);\n    else",
+           "    if (failed)\n        l->waiting = false;\n    else",
            "test_store_fails_once_anywhere", "comes to no rest", "its line does not know"),
 
     # ---- the model: a store that is wrong is seen, too ----
     mutant("release-leased", "a released job keeps its lease", MODEL,
-           "    j->job.state = STORE_QUEUED;\n    j->job.attempt = op->job.attempt;\n", "    j->job.attempt = op->job.attempt;\n",
+           "    j->job.state = STORE_QUEUED;\n    j->job.attempt = op->job.attempt;\n",
+           "    j->job.attempt = op->job.attempt;\n",
            "test_states_of_statuses", "the store has it as"),
     mutant("fence-unchecked", "a stale fence is as good as any", MODEL,
            "bool its = j->job.state == STORE_LEASED && j->job.fence == op->job.fence;",
@@ -90,10 +97,12 @@ MUTANTS = [
            "release(h, h->job.attempt + 1, run_at, reason);", "release(h, h->job.attempt, run_at, reason);",
            "that has failed does not count"),
     mutant("attempt-more", "one attempt more than there may be", HELD,
-           "return h->job.attempt + 1 >= h->jobs->config.attempts;", "return h->job.attempt >= h->jobs->config.attempts;",
+           "return h->job.attempt + 1 >= h->jobs->config.attempts;",
+           "return h->job.attempt >= h->jobs->config.attempts;",
            "tried after its last attempt"),
     mutant("attempt-less", "one attempt less", HELD,
-           "return h->job.attempt + 1 >= h->jobs->config.attempts;", "return h->job.attempt + 2 >= h->jobs->config.attempts;",
+           "return h->job.attempt + 1 >= h->jobs->config.attempts;",
+           "return h->job.attempt + 2 >= h->jobs->config.attempts;",
            "dead before its last attempt"),
     mutant("attempt-kept", "the next hop begins with the attempts of the last", HELD,
            "    h->next.attempt = 0;\n", "", "it runs as attempt"),
@@ -109,7 +118,8 @@ MUTANTS = [
 
     # ---- cancelled, lost ----
     mutant("cancel-unheard", "a worker does not hear that its job is cancelled", HELD,
-           "    if (h->request) core_cancel(h->jobs->config.core, now_us(h), h->request, cause);\n    h->request = 0;\n    h->lost = true;",
+           "    if (h->request) core_cancel(h->jobs->config.core, now_us(h), h->request, cause);\n"
+           "    h->request = 0;\n    h->lost = true;",
            "    (void)cause;\n    h->request = 0;\n    h->lost = true;", "test_cancelled_in_every_phase"),
     mutant("cancel-held", "a cancelled job stays held", JOBS,
            "    if (h)\n        held_lose(h, CORE_DELETED);\n    else if", "    if (h)\n        (void)h;\n    else if",
@@ -125,11 +135,13 @@ MUTANTS = [
            "if (l->op.err == 0 && l->op.count < l->op.limit && !l->op.more && !l->again) l->waiting = false;",
            "l->waiting = false;", "test_order_and_window", "its line does not know", "comes to no rest"),
     mutant("line-overtaken", "what comes in is run at once, although others wait in the store", JOBS,
-           "bool lease = !t->job.run_at && !l->waiting &&", "bool lease = !t->job.run_at &&", "test_in_order_behind_others"),
+           "bool lease = !t->job.run_at && !l->waiting &&", "bool lease = !t->job.run_at &&",
+           "test_in_order_behind_others"),
     mutant("line-detour", "what comes in waits in the store, although its line is empty", JOBS,
            "bool lease = !t->job.run_at && !l->waiting &&", "bool lease = false && !l->waiting &&",
            "test_stored_first"),
-    mutant("line-window", "all of a line is held", JOBS, "return l->held - l->begun + l->coming;", "return 0 * l->held;",
+    mutant("line-window", "all of a line is held", JOBS, "return l->held - l->begun + l->coming;",
+               "return 0 * l->held;",
            "test_order_and_window"),
     mutant("line-begun", "room that a worker made is not given back", HELD,
            "    begun(h, false);\n    if (!list_empty(&h->table)) {", "    if (!list_empty(&h->table)) {",
@@ -138,10 +150,12 @@ MUTANTS = [
            "        jobs_line_count(h->line, -1);\n    }\n    if (h->next_line)", "    }\n    if (h->next_line)",
            "test_accepted_run_and_done", "there is a line"),
     mutant("put-late", "a put that another lease overtook is forgotten", JOBS,
-           "        else if (!t->held)\n            jobs_line_waits(t->line);\n", "        else if (!t->held)\n            (void)t;\n",
+           "        else if (!t->held)\n            jobs_line_waits(t->line);\n",
+           "        else if (!t->held)\n            (void)t;\n",
            "test_lease_before_put"),
     mutant("retry-forgotten", "what the core had no room for is not given to it again", JOBS,
-           "void jobs_retry(struct jobs *j) {\n    soon(j, &j->retry_ms);\n}", "void jobs_retry(struct jobs *j) {\n    (void)j;\n}",
+           "void jobs_retry(struct jobs *j) {\n    soon(j, &j->retry_ms);\n}",
+           "void jobs_retry(struct jobs *j) {\n    (void)j;\n}",
            "test_a_full_queue_holds_up_nobody_else", "never given to it"),
     mutant("retry-first", "one that the core has no room for holds up all others", JOBS,
            "if (h->line->refused) jobs_retry(j);", "if (h->line->refused) { jobs_retry(j); return; }",
@@ -198,7 +212,7 @@ class Builder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         self.library = sources(self.base, LIBRARY)
-        own = [s for some in PROGRAMS.values() for s in some]
+        own = sorted({s for some in PROGRAMS.values() for s in some})
         list(pool.map(lambda s: compile_file(self.base, s, self.base / object_of(s)), self.library + own))
         self.programs = self.link(self.base, None, None)
 
@@ -207,7 +221,8 @@ class Builder:
         for name, own in PROGRAMS.items():
             objects = [changed_object if s == changed else self.base / object_of(s) for s in self.library + own]
             programs[name] = directory / name
-            run = subprocess.run(["gcc", *map(str, objects), *LINK, "-o", str(programs[name])], capture_output=True, text=True)
+            run = subprocess.run(["gcc", *map(str, objects), *LINK, "-o", str(programs[name])], capture_output=True,
+                                 text=True)
             if run.returncode != 0:
                 raise Bad(f"it does not link: {run.stderr}")
         return programs
@@ -227,13 +242,12 @@ class Builder:
         target = tree / m.file
         target.parent.mkdir(parents=True)
         target.write_text(self.text(m))
-        for path in target.parent.parent.joinpath(target.parent.name).glob("*"):
-            assert path == target
         for path in (self.base / m.file).parent.glob("*.h"):
             (target.parent / path.name).symlink_to(path)
         flags = [f if not f.startswith("-I") else f"-I{tree / f[2:]}" for f in GCC]
         flags += [f"-I{self.base / f[2:]}" for f in GCC if f.startswith("-I")]
-        run = subprocess.run([*flags, "-c", str(target), "-o", str(directory / "changed.o")], capture_output=True, text=True)
+        run = subprocess.run([*flags, "-c", str(target), "-o", str(directory / "changed.o")], capture_output=True,
+                             text=True)
         if run.returncode != 0:
             raise Bad(f"it does not compile: {run.stderr}")
         return self.link(directory, m.file, directory / "changed.o")
@@ -247,7 +261,7 @@ def run(command):
     except subprocess.TimeoutExpired:
         return HANG, f"no end after {SECONDS} s"
     words = re.search(r"violated: (.*)|the world: (.*)", done.stderr)
-    tests = re.findall(r"\[  FAILED  \] (test_\w+)", done.stdout + done.stderr)
+    tests = re.findall(r"\[  (?:FAILED|ERROR ) +\] (test_\w+)", done.stdout + done.stderr)
     begun = re.findall(r"\[ RUN      \] (test_\w+)", done.stdout)
     if done.returncode == 0:
         return None
@@ -267,7 +281,7 @@ def is_expected(m, found):
 
 def hunt(programs, m):
     """Who objects: one that is expected, else the first; None: nobody."""
-    commands = [["stdbuf", "-oL", programs["jobs"]], ["stdbuf", "-oL", programs["faults"]]]  # a crash loses nothing
+    commands = [["stdbuf", "-oL", programs[name]] for name in UNIT]  # a crash loses nothing of what it printed
     commands += [[programs["sim"], "--seed", str(s), "--steps", str(STEPS)] for s in SEEDS]
     first = None
     for command in commands:

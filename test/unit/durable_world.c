@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { GATHER_PARTS_AT_ONCE = 16 };
-
 _Noreturn void dw_violated(const char *format, ...) {
     va_list args;
     fflush(stdout);
@@ -18,7 +16,7 @@ _Noreturn void dw_violated(const char *format, ...) {
     abort();
 }
 
-static void must(bool condition, const char *what) {
+void dw_must(bool condition, const char *what) {
     if (!condition) dw_violated("the world: %s", what);
 }
 
@@ -30,7 +28,7 @@ static struct gate *gate_of(struct store *s) {
 
 static void gate_submit(struct store *s, struct store_op *op) {
     struct gate *g = gate_of(s);
-    must(g->count < DW_OPS, "more operations under way than there is room for");
+    dw_must(g->count < DW_OPS, "more operations under way than there is room for");
     g->ops[g->count++] = (struct gate_op){.op = op, .done = op->done};
 }
 
@@ -116,7 +114,7 @@ uint64_t dw_sum(uint64_t sum, const void *bytes, size_t n) {
 
 void dw_fill(struct buffer *out, uint64_t seed, size_t n) {
     char *p = buffer_reserve(out, n);
-    must(p || n == 0, "out of memory");
+    dw_must(p || n == 0, "out of memory");
     for (size_t i = 0; i < n; i++) p[i] = (char)('a' + (seed + i / 7) % 26);
     buffer_commit(out, n);
 }
@@ -127,211 +125,6 @@ void dw_next_target(const char *target, char ret[64]) {
         snprintf(ret, 64, "%.*s.%lu", (int)(dot - target), target, strtoul(dot + 1, NULL, 10) + 1);
     else
         snprintf(ret, 64, "%s", target);
-}
-
-/* ---- gathering: as attach/gather.h does it, with a body "COUNT;..." in place of a multipart one ---- */
-
-struct gather;
-struct part {
-    struct requester requester;
-    struct gather *gather;
-    bool asked, over, known;
-    unsigned status;
-    struct body *body;
-};
-struct gather {
-    struct gatherer gatherer;
-    struct dw *world;
-    struct list all, busy;
-    struct requester *durable;
-    struct message *original;
-    uint64_t request;
-    unsigned count, asked, over;
-    char service[16], to[16];
-    struct part parts[];
-};
-
-static void gather_free(struct gather *g) {
-    for (unsigned i = 0; i < g->count; i++)
-        if (g->parts[i].body) {
-            body_consumer(g->parts[i].body, (struct body_side){0});
-            body_abandon(g->parts[i].body);
-            body_unref(g->parts[i].body);
-        }
-    g->world->gathering--;
-    list_del(&g->all);
-    list_del(&g->busy);
-    message_unref(g->original);
-    free(g);
-}
-
-static void gather_gone(struct gatherer *gatherer) {
-    gather_free(CONTAINER_OF(gatherer, struct gather, gatherer));
-}
-
-static void wake(struct gather *g) {
-    list_del(&g->busy);
-    list_push_back(&g->world->busy, &g->busy);
-}
-
-static void part_over(struct part *p, unsigned status, struct slice bytes) {
-    struct gather *g = p->gather;
-    p->over = true;
-    p->status = status;
-    g->over++;
-    struct requester_part told = {.index = (unsigned)(p - g->parts),
-                                  .status = status,
-                                  .fields = SLICE("content-type: text/plain\r\n"),
-                                  .body = bytes};
-    g->durable->ops->part(g->durable, &told);
-    wake(g);
-}
-
-static void on_part_body(void *ctx, size_t n) {
-    (void)n;
-    struct part *p = ctx;
-    struct body *b = p->body;
-    if (p->over || (!body_error(b) && !body_ended(b))) return;
-    struct buffer bytes;
-    buffer_init(&bytes);
-    fault_pause();
-    struct slice s;
-    while (!body_error(b) && (s = body_peek(b)).n > 0) {
-        must(buffer_append_slice(&bytes, s) == 0, "out of memory");
-        body_consume(b, s.n);
-    }
-    fault_resume();
-    part_over(p, body_error(b) ? 502 : p->status, buffer_slice(&bytes));
-    buffer_fini(&bytes);
-}
-
-static void part_reply(struct requester *r, const struct http_head *head, struct body *body) {
-    struct part *p = CONTAINER_OF(r, struct part, requester);
-    p->status = head->status;
-    if (!body) {
-        part_over(p, head->status, (struct slice){0});
-        return;
-    }
-    p->body = body_ref(body);
-    body_consumer(body, (struct body_side){on_part_body, p});
-    on_part_body(p, 0);
-}
-
-static void part_fail(struct requester *r, const struct failure *why) {
-    part_over(CONTAINER_OF(r, struct part, requester), why->status ? why->status : 502, (struct slice){0});
-}
-
-static void part_taken(struct requester *r) {
-    (void)r;
-}
-
-static const struct requester_ops part_ops = {.taken = part_taken, .reply = part_reply, .fail = part_fail};
-
-static void submit_parts(struct dw *w, struct gather *g) {
-    while (g->asked < g->count && g->asked - g->over < GATHER_PARTS_AT_ONCE) {
-        struct part *p = &g->parts[g->asked];
-        if (p->known) {
-            g->asked++;
-            g->over++;
-            continue;
-        }
-        char target[96];
-        fault_pause();
-        snprintf(target, sizeof target, "%.*s/p%u", SLICE_ARG(g->original->head.target), g->asked);
-        struct message *m = dw_message(w, target, "part", 4, true);
-        fault_resume();
-        struct core_part part = {
-            .requester = &p->requester, .message = m, .bytes = 4, .service = slice_of(g->service)};
-        uint64_t id;
-        struct failure why;
-        int err = core_part_submit(w->core, dw_us(w), g->request, &part, &id, &why);
-        if (err != 0) message_unref(m);
-        if (err == WEIR_ESTATE || (err == WEIR_EFULL && g->asked > g->over)) return;
-        g->asked++;
-        if (err != 0) part_over(p, 502, (struct slice){0});
-    }
-}
-
-static void finish_gather(struct dw *w, struct gather *g) {
-    struct arena arena;
-    struct http_head head = {.status = 200};
-    char text[64];
-    fault_pause();
-    arena_init(&arena, 0, NULL, 0);
-    must(head_add(&head, &arena, HEAD_CONTENT_TYPE, SLICE("multipart/mixed")) == 0, "out of memory");
-    struct body *body = body_new(1000, 0);
-    int n = snprintf(text, sizeof text, "gathered %u", g->count);
-    must(body && body_write(body, text, (size_t)n) == 0, "out of memory");
-    body_end(body);
-    struct message *next = NULL;
-    char target[64], first[64];
-    snprintf(first, sizeof first, "%.*s", SLICE_ARG(g->original->head.target));
-    dw_next_target(first, target);
-    if (g->to[0])
-        must(message_forward(g->original, slice_of(target), &head, body_ref(body), &next) == 0, "forward");
-    fault_resume();
-    struct requester *r = g->to[0] ? core_gather_hand_over(w->core, dw_us(w), g->request)
-                                   : core_gather_reply(w->core, dw_us(w), g->request);
-    if (r && next)
-        r->ops->forward(r, &(struct requester_hop){.service = slice_of(g->to), .message = next});
-    else if (r)
-        r->ops->reply(r, &head, body);
-    else
-        message_unref(next);
-    body_unref(body);
-    arena_fini(&arena);
-    if (r) gather_free(g); /* otherwise it is told by an action */
-}
-
-static bool turn_gathers(struct dw *w) {
-    struct list *node;
-    bool any = false;
-    while ((node = list_pop_front(&w->busy))) {
-        struct gather *g = CONTAINER_OF(node, struct gather, busy);
-        any = true;
-        submit_parts(w, g);
-        if (g->over == g->count) finish_gather(w, g);
-    }
-    return any;
-}
-
-static int run_scattered(void *ctx, const struct jobs_scatter *s, struct buffer *body, uint64_t *ret_request,
-                         struct failure *ret_why) {
-    struct dw *w = ctx;
-    char *end, text[16] = "";
-    struct slice bytes = buffer_slice(body);
-    memcpy(text, bytes.p ? bytes.p : "", bytes.n < 15 ? bytes.n : 15);
-    unsigned count = (unsigned)strtoul(text, &end, 10);
-    *ret_why = (struct failure){.error = WEIR_EBADANSWER};
-    must(*end == ';', "a scattered body that is not what it was");
-    struct gather *g = calloc(1, sizeof(*g) + count * sizeof(*g->parts));
-    if (!g) return ret_why->error = WEIR_ENOMEM;
-    g->gatherer.gone = gather_gone;
-    g->world = w;
-    g->count = count;
-    g->durable = s->request.requester;
-    snprintf(g->service, sizeof g->service, "%.*s", SLICE_ARG(s->service));
-    snprintf(g->to, sizeof g->to, "%.*s", SLICE_ARG(s->gather));
-    list_init(&g->all);
-    list_init(&g->busy);
-    for (unsigned i = 0; i < count; i++) {
-        g->parts[i].requester.ops = &part_ops;
-        g->parts[i].gather = g;
-    }
-    for (size_t i = 0; i < s->count; i++)
-        if (s->parts[i].index < count) g->parts[s->parts[i].index].known = true;
-    int err = core_scatter(w->core, dw_us(w), &s->request, count, &g->gatherer, &g->request, ret_why);
-    if (err != 0) {
-        free(g);
-        return err;
-    }
-    g->original = message_ref(s->request.message);
-    w->gathering++;
-    list_push_back(&w->gathers, &g->all);
-    wake(g);
-    buffer_reset(body);
-    *ret_request = g->request;
-    return 0;
 }
 
 /* ---- from beginning to end ---- */
@@ -396,7 +189,7 @@ void dw_defaults(struct dw *w) {
                                      .dead_ttl_ms = 7200000,
                                      .key_ttl_ms = 1800000,
                                      .max_body = 10 << 20,
-                                     .scatter = run_scattered};
+                                     .scatter = dw_gather_run};
 }
 
 void dw_open(struct dw *w) {
@@ -412,9 +205,9 @@ void dw_open(struct dw *w) {
 int dw_start(struct dw *w) {
     fault_pause();
     w->core = core_new(&w->core_config, dw_us(w));
-    must(w->core != NULL, "out of memory");
+    dw_must(w->core != NULL, "out of memory");
     for (char name = 'a'; name < 'a' + DW_SERVICES; name++)
-        must(core_service_define(w->core, (struct slice){&name, 1}, &w->service_config) == 0, "a service");
+        dw_must(core_service_define(w->core, (struct slice){&name, 1}, &w->service_config) == 0, "a service");
     fault_resume();
     w->config.core = w->core;
     int err = jobs_new(&w->config, &w->jobs);
@@ -442,7 +235,7 @@ static void drop_all(struct dw *w) {
     for (unsigned i = 0; i < DW_LEASES; i++)
         if (w->leases[i].state) lease_end(&w->leases[i]);
     memset(w->workers, 0, sizeof w->workers);
-    while (!list_empty(&w->gathers)) gather_free(CONTAINER_OF(w->gathers.next, struct gather, all));
+    dw_gather_drop(w);
     jobs_free(&w->jobs);
     core_free(w->core);
     w->core = NULL;
@@ -488,7 +281,7 @@ static struct dw_lease *lease_of(struct dw *w, uint64_t worker, uint64_t job) {
 static void send(struct dw *w, const struct core_action *a) {
     unsigned i = 0;
     while (i < DW_LEASES && w->leases[i].state) i++;
-    must(i < DW_LEASES, "more jobs at workers than there is room for");
+    dw_must(i < DW_LEASES, "more jobs at workers than there is room for");
     struct dw_lease *l = &w->leases[i];
     struct message *m = a->message;
     a->requester->ops->taken(a->requester);
@@ -499,7 +292,7 @@ static void send(struct dw *w, const struct core_action *a) {
                            .message = message_ref(m),
                            .hop = a->hop,
                            .attempt = a->attempt,
-                           .durable = a->requester->ops != &part_ops,
+                           .durable = !dw_gather_part(a->requester),
                            .sent_ms = w->ms,
                            .sum = dw_sum(0, "", 0)};
     snprintf(l->service, sizeof l->service, "%.*s", SLICE_ARG(a->service));
@@ -509,7 +302,7 @@ static void send(struct dw *w, const struct core_action *a) {
 
 static void cancel(struct dw *w, const struct core_action *a) {
     struct dw_lease *l = lease_of(w, a->worker, a->job);
-    must(l != NULL, "a cancel of a job that its worker does not have");
+    dw_must(l != NULL, "a cancel of a job that its worker does not have");
     l->cause = a->cause;
     if (w->cancelled) w->cancelled(w->ctx, l);
     l->state = LEASE_LEAVING;
@@ -519,7 +312,7 @@ static void cancel(struct dw *w, const struct core_action *a) {
 
 bool dw_act(struct dw *w) {
     struct core_action a;
-    bool any = turn_gathers(w);
+    bool any = dw_gather_turn(w);
     while (core_next_action(w->core, &a)) {
         any = true;
         if (a.kind == CORE_SEND) send(w, &a);
@@ -535,7 +328,7 @@ bool dw_act(struct dw *w) {
 void dw_settle(struct dw *w) {
     bool any = true;
     for (unsigned turns = 0; any; turns++) {
-        must(turns < 100000, "it goes on and on");
+        dw_must(turns < 100000, "it goes on and on");
         any = false;
         if (!w->gate.held) gate_flush(&w->gate);
         core_tick(w->core, dw_us(w));
@@ -563,14 +356,14 @@ struct message *dw_message(struct dw *w, const char *target, const void *bytes, 
     (void)w;
     fault_pause();
     struct message *m = message_new(DW_HEAD * 4);
-    must(m != NULL, "out of memory");
+    dw_must(m != NULL, "out of memory");
     m->head.method = SLICE("POST");
     m->head.target = arena_copy(&m->arena, slice_of(target));
-    must(head_add(&m->head, &m->arena, HEAD_HOST, SLICE("hub.example")) == 0, "out of memory");
-    must(head_add(&m->head, &m->arena, HEAD_CONTENT_TYPE, SLICE("text/plain")) == 0, "out of memory");
+    dw_must(head_add(&m->head, &m->arena, HEAD_HOST, SLICE("hub.example")) == 0, "out of memory");
+    dw_must(head_add(&m->head, &m->arena, HEAD_CONTENT_TYPE, SLICE("text/plain")) == 0, "out of memory");
     if (n > 0 || !whole) {
         m->body = body_new(n + 65536, n);
-        must(m->body && body_write(m->body, bytes, n) == 0, "out of memory");
+        dw_must(m->body && body_write(m->body, bytes, n) == 0, "out of memory");
         if (whole) body_end(m->body);
     }
     fault_resume();
@@ -580,12 +373,12 @@ struct message *dw_message(struct dw *w, const char *target, const void *bytes, 
 unsigned dw_attach(struct dw *w, const char *services, unsigned slots) {
     unsigned n = 0;
     while (n < DW_WORKERS && w->workers[n]) n++;
-    must(n < DW_WORKERS, "too many workers");
+    dw_must(n < DW_WORKERS, "too many workers");
     fault_pause();
     struct core_worker worker = {.port = &w->workers[n], .id = SLICE("w")};
-    must(core_worker_attach(w->core, dw_us(w), &worker, &w->workers[n]) == 0, "a worker");
+    dw_must(core_worker_attach(w->core, dw_us(w), &worker, &w->workers[n]) == 0, "a worker");
     for (const char *p = services; *p; p++)
-        must(core_worker_offer(w->core, dw_us(w), w->workers[n], (struct slice){p, 1}) == 0, "an offer");
+        dw_must(core_worker_offer(w->core, dw_us(w), w->workers[n], (struct slice){p, 1}) == 0, "an offer");
     core_worker_slots(w->core, dw_us(w), w->workers[n], slots);
     fault_resume();
     return n;
@@ -613,7 +406,7 @@ struct dw_lease *dw_find(struct dw *w, const char *target) {
     for (unsigned i = 0; i < DW_LEASES; i++) {
         struct dw_lease *l = &w->leases[i];
         if (!l->state || l->state == LEASE_LEAVING || strcmp(l->target, target) != 0) continue;
-        if (found) dw_violated("%s is at two workers at once", target);
+        if (found) dw_violated("violated: %s is at two workers at once", target);
         found = l;
     }
     return found;
@@ -639,15 +432,16 @@ void dw_read(struct dw *w, struct dw_lease *l) {
 static void make_head(struct http_head *head, struct arena *a, const struct dw_answer *answer) {
     arena_init(a, 0, NULL, 0);
     *head = (struct http_head){.status = answer->status ? answer->status : 200};
-    must(head_add(head, a, HEAD_CONTENT_TYPE, SLICE("text/plain")) == 0, "out of memory");
+    dw_must(head_add(head, a, HEAD_CONTENT_TYPE, SLICE("text/plain")) == 0, "out of memory");
     if (answer->name)
-        must(head_add_name(head, a, slice_of(answer->name), slice_of(answer->value)) == 0, "out of memory");
+        dw_must(head_add_name(head, a, slice_of(answer->name), slice_of(answer->value)) == 0,
+                "out of memory");
 }
 
 static struct body *make_body(const struct dw_answer *a) {
     if (a->n == 0 && !a->open) return NULL;
     struct body *b = body_new(a->n + 65536, 0);
-    must(b && body_write(b, a->bytes, a->n) == 0, "out of memory");
+    dw_must(b && body_write(b, a->bytes, a->n) == 0, "out of memory");
     if (!a->open) body_end(b);
     return b;
 }
@@ -655,7 +449,7 @@ static struct body *make_body(const struct dw_answer *a) {
 bool dw_reply(struct dw *w, struct dw_lease *l, const struct dw_answer *a) {
     struct arena arena;
     struct http_head head;
-    must(l->state == LEASE_RUNNING || l->state == LEASE_LEAVING, "a second answer");
+    dw_must(l->state == LEASE_RUNNING || l->state == LEASE_LEAVING, "a second answer");
     struct requester *r = core_job_answer(w->core, dw_us(w), l->worker, l->job);
     if (!r) {
         l->state = LEASE_LEAVING;
@@ -681,7 +475,7 @@ static bool hand_over(struct dw *w, struct dw_lease *l, const char *target, cons
     make_head(&head, &arena, a);
     struct body *body = make_body(a);
     l->body = a->open ? body_ref(body) : NULL;
-    must(message_forward(l->message, slice_of(target), &head, body, &hop->message) == 0, "a forward");
+    dw_must(message_forward(l->message, slice_of(target), &head, body, &hop->message) == 0, "a forward");
     arena_fini(&arena);
     fault_resume();
     struct requester *r = core_job_hand_over(w->core, dw_us(w), l->worker, l->job);
@@ -708,8 +502,8 @@ bool dw_scatter(struct dw *w, struct dw_lease *l, const char *service, const cha
     struct buffer text;
     buffer_init(&text);
     fault_pause();
-    must(buffer_printf(&text, "%u;", count) == 0 && buffer_append(&text, a->bytes, a->n) == 0,
-         "out of memory");
+    dw_must(buffer_printf(&text, "%u;", count) == 0 && buffer_append(&text, a->bytes, a->n) == 0,
+            "out of memory");
     fault_resume();
     struct dw_answer with = *a;
     with.bytes = buffer_slice(&text).p;
@@ -747,7 +541,7 @@ void dw_lose(struct dw *w, struct dw_lease *l) {
 }
 
 void dw_hand_back(struct dw *w, struct dw_lease *l) {
-    must(l->state == LEASE_RUNNING, "handed back what had been answered");
+    dw_must(l->state == LEASE_RUNNING, "handed back what had been answered");
     core_job_handed_back(w->core, dw_us(w), l->worker, l->job);
     lease_end(l);
 }
@@ -779,8 +573,9 @@ int dw_submit(struct dw *w, struct dw_put *p, const char *target, struct slice b
     order.ctx = p;
     int err = jobs_accept(w->jobs, &order, &ticket, &p->why);
     if (p->err == DW_PENDING) p->ticket = ticket;
-    if (p->err != DW_PENDING && ticket) dw_violated("a ticket that is given back after it was told");
-    if (err != 0 && p->told) dw_violated("refused, and told");
+    if (p->err != DW_PENDING && ticket)
+        dw_violated("violated: a ticket that is given back after it was told");
+    if (err != 0 && p->told) dw_violated("violated: refused, and told");
     message_unref(m);
     return err;
 }

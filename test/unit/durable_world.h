@@ -13,7 +13,7 @@
 #include "base/buffer.h"
 #include "core/core.h"
 #include "durable/jobs.h"
-#include "model.h"
+#include "store/model.h"
 
 enum { DW_WORKERS = 24, DW_LEASES = 1024, DW_OPS = 4096, DW_SERVICES = 8, DW_HEAD = 8192 };
 
@@ -180,6 +180,16 @@ void dw_forget(struct store_op *op);
 /* All of them. */
 void dw_list(struct dw *w, struct store_op *op);
 
+/* durable_gather.c, for durable_world.c: jobs_config.scatter; what gathers has to do; all of them go; whether
+   that is a part. */
+int dw_gather_run(void *ctx, const struct jobs_scatter *s, struct buffer *body, uint64_t *ret_request,
+                  struct failure *ret_why);
+bool dw_gather_turn(struct dw *w);
+void dw_gather_drop(struct dw *w);
+bool dw_gather_part(const struct requester *r);
+
+/* Ends the program, as something is wrong with the test. */
+void dw_must(bool condition, const char *what);
 /* Ends the program. */
 _Noreturn void dw_violated(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
