@@ -88,6 +88,7 @@ bench: ## speed beside nginx and HAProxy, memory; writes docs/benchmarks.md
 	@bench/tail.py --build build-release --busy
 	@bench/fairness.py --build build-release
 	@bench/durable.py --build build-release
+	@bench/durable.py --build build-release --latency 1
 	@bench/core.py --build build-release
 
 bench-core: all ## cost per dispatch by queue length and workers

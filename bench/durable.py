@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Durable jobs: submitted, run and finished, every acknowledged write synced; beside beanstalkd and gearmand.
 
-    bench/durable.py [--build build-release] [--rounds 5] [--seconds 3] [--million 1000000]
+    bench/durable.py [--build build-release] [--rounds 5] [--seconds 3] [--million 1000000] [--latency 1]
+
+--latency 1: only how long a submit takes at a given rate (open loop), a section of its own.
 
 All load is bench/durable_load.c: connections that each submit a job of 100 bytes, wait for the acknowledgement, and
 submit the next. Eight slots or connections work jobs off meanwhile. A round's figure is jobs over the time until the
@@ -32,15 +34,15 @@ def directory():
     return tempfile.mkdtemp(prefix="weir-bench-", dir=os.environ.get("BENCH_DIR", "/var/tmp"))
 
 
-def fsync_us():
-    """Median and 99th percentile of one small write with fdatasync."""
+def fsync_us(size=4096):
+    """Median and 99th percentile of fdatasync after a write of so many bytes over old ones."""
     where = directory()
     fd = os.open(f"{where}/f", os.O_RDWR | os.O_CREAT)
     os.write(fd, bytes(1 << 20))
     took = []
     for i in range(2000):
+        os.pwrite(fd, bytes(size), i % 16 * size)
         began = time.monotonic_ns()
-        os.pwrite(fd, bytes(4096), (i % 256) * 4096)
         os.fdatasync(fd)
         took.append((time.monotonic_ns() - began) / 1000)
     os.close(fd)
@@ -219,6 +221,36 @@ def million(args):
     return result
 
 
+def latency(args):
+    """Submits at fixed rates by 64 connections; time counts from when one is due."""
+    syncs = [(size, *fsync_us(size)) for size in (4096, 52 * 1024)]
+    rows = []
+    for rate in (500, 2000, 5000):
+        rounds = []
+        for _ in range(args.rounds):
+            weir = Weir(args.build)
+            out = subprocess.run([f"{args.build}/src/cli/weir", "bench", f"http://127.0.0.1:{weir.port}/hello", "-r", str(rate),
+                                  "-d", f"{args.seconds}s", "-H", "Prefer: respond-async", "--json"], check=True,
+                                 capture_output=True, text=True).stdout
+            rounds.append(json.loads(out))
+            weir.stop()
+        rows.append((rate, rounds))
+    return syncs, rows
+
+
+def report_latency(args, syncs, rows):
+    lines = [f"{common.machine()}. 64 connections, {args.rounds} rounds of {args.seconds} s at each rate; each job is run and "
+             "finished, too, and each round begins with an empty store. Medians of the rounds, and their spread.", "",
+             "| submits/s | p50 | p99 |", "|---|---|---|"]
+    for rate, rounds in rows:
+        took = {p: spread([r["latency_ms"][p] for r in rounds], "{:.2f}") for p in ("p50", "p99")}
+        lines.append(f"| {rate:,} | {took['p50']} ms | {took['p99']} ms |")
+    lines += ["", "One fdatasync on this disk, in a loop of its own: " +
+              "; ".join(f"of {size // 1024} KiB median {p50 / 1000:.2f} ms, p99 {p99 / 1000:.2f} ms" for size, p50, p99 in syncs) +
+              ". A commit of one job writes 12 to 13 pages, 52 KiB."]
+    return "\n".join(lines)
+
+
 def report(args, sync, results, topics, many):
     names = ("weir", "beanstalkd", "gearmand")
     lines = [f"{common.machine()}; {common.version('beanstalkd')}, gearmand {gearmand_version()}. One fdatasync of 4 KiB "
@@ -252,7 +284,12 @@ def gearmand_version():
 
 
 def main():
-    args = common.arguments(__doc__, rounds=5, seconds=3, million=1000000)
+    args = common.arguments(__doc__, rounds=5, seconds=3, million=1000000, latency=0)
+    if args.latency:
+        text = report_latency(args, *latency(args))
+        common.write_section("durable-latency", "## Durable jobs: how long a submit takes\n\n" + text)
+        print(text)
+        return
     sync = fsync_us()
     print(f"fdatasync: median {sync[0]:.0f} us, p99 {sync[1]:.0f} us")
     results = compare(args)
