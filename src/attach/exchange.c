@@ -176,11 +176,9 @@ static int hand_over_scatter(struct exchange *x, uint64_t now, const char *bound
     struct message *next;
     int err = gather_count(bytes, slice_of(boundary), &count, ret_why);
     if (err != 0) return err;
-    struct body *body = body_new(bytes.n + 1, 0);
+    struct body *body = body_whole(bytes, 0);
     if (!body) return WEIR_ENOMEM;
-    err = body_write(body, bytes.p, bytes.n);
-    body_end(body);
-    if (err == 0) err = message_forward(x->message, (struct slice){0}, x->answer_head, body, &next);
+    err = message_forward(x->message, (struct slice){0}, x->answer_head, body, &next);
     if (err != 0) {
         body_unref(body);
         return err;

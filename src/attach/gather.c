@@ -62,16 +62,8 @@ void gathers_init(struct gathers *g) {
     list_init(&g->busy);
 }
 
-static void part_let_go(struct part *p) {
-    if (!p->body) return;
-    body_consumer(p->body, (struct body_side){0});
-    body_abandon(p->body);
-    body_unref(p->body);
-    p->body = NULL;
-}
-
 static void part_fini(struct part *p) {
-    part_let_go(p);
+    body_leave(&p->body);
     list_del(&p->node);
     buffer_fini(&p->answer);
     free(p->text);
@@ -246,16 +238,6 @@ static const struct requester_ops part_ops = {.taken = on_taken, .reply = on_rep
 
 /* ---- submitting parts ---- */
 
-static struct body *whole_body(struct slice bytes) {
-    struct body *b = body_new(bytes.n + 1, bytes.n);
-    if (!b || (bytes.n && body_write(b, bytes.p, bytes.n) != 0)) {
-        body_unref(b);
-        return NULL;
-    }
-    body_end(b);
-    return b;
-}
-
 static int part_message(const struct gather *g, const struct part *p, struct message **ret,
                         uint64_t *ret_cost, const char **ret_why) {
     struct arena arena;
@@ -267,7 +249,7 @@ static int part_message(const struct gather *g, const struct part *p, struct mes
         *ret_why = "Weir-Cost of a part is not a number";
         err = WEIR_EMALFORMED;
     }
-    struct body *body = err == 0 ? whole_body(p->given.body) : NULL;
+    struct body *body = err == 0 ? body_whole(p->given.body, p->given.body.n) : NULL;
     if (err == 0) {
         size_t index = (size_t)(p - g->parts);
         err = body ? message_part(g->original, &head, index, g->count, body, ret) : WEIR_ENOMEM;
@@ -332,7 +314,7 @@ static struct body *gathered(struct gather *g, struct slice boundary) {
         part_fini(p);
     }
     if (err == 0) err = multipart_write_end(&out, boundary);
-    struct body *body = err == 0 ? whole_body(buffer_slice(&out)) : NULL;
+    struct body *body = err == 0 ? body_whole(buffer_slice(&out), buffer_size(&out)) : NULL;
     buffer_fini(&out);
     return body;
 }
@@ -422,7 +404,7 @@ static void turn(struct gather *g, uint64_t now) {
     struct list *node;
     while ((node = list_pop_front(&g->heard))) {
         struct part *p = CONTAINER_OF(node, struct part, node);
-        part_let_go(p);
+        body_leave(&p->body);
         p->state = PART_OVER;
         g->over++;
     }

@@ -38,7 +38,5 @@ void log_flush(struct log *l);
 bool log_level_parse(const char *text, enum log_level *ret_level);
 /* Appends text as a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
 int log_json_string(struct buffer *b, struct slice text);
-/* Appends wall-clock milliseconds as RFC 3339 UTC. */
-int log_timestamp(struct buffer *b, uint64_t unix_ms);
 
 #endif

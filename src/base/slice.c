@@ -114,12 +114,6 @@ bool slice_size(struct slice s, uint64_t *ret_bytes) {
     return parse_with_unit(s, units, ret_bytes);
 }
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    unsigned char l = lower(c);
-    return l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
-}
-
 ptrdiff_t slice_percent_decode(struct slice s, bool plus, char *dst) {
     char *out = dst;
     for (size_t i = 0; i < s.n; i++) {

@@ -44,6 +44,12 @@ bool slice_size(struct slice s, uint64_t *ret_bytes);
    path ten times as much.) */
 struct slice slice_from_u64(char text[static SLICE_U64], uint64_t value);
 struct slice slice_from_hex(char text[static SLICE_U64], uint64_t value);
+/* Of a hexadecimal digit in either case: 0 to 15; -1: it is none. */
+static inline int hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 /* Lower-case hexadecimal digits only, 1 to 16: true and *ret_value. */
 bool slice_hex(struct slice s, uint64_t *ret_value);
 /* Percent-decoding (RFC 3986 2.1) of s into dst, which has room for s.n bytes; '+' becomes a space

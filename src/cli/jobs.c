@@ -67,12 +67,7 @@ static void add_parameter(struct buffer *target, const char *name, const char *v
     if (!value) return;
     bool first = buffer_size(target) == 0 || !memchr(buffer_slice(target).p, '?', buffer_size(target));
     (void)buffer_printf(target, "%c%s=", first ? '?' : '&', name);
-    struct buffer text;
-    buffer_init(&text);
-    dialog_add_segment(&text, value);
-    struct slice encoded = buffer_slice(&text);
-    if (encoded.n > 1) (void)buffer_append(target, encoded.p + 1, encoded.n - 1); /* without its slash */
-    buffer_fini(&text);
+    dialog_add_text(target, value);
 }
 
 /* Asks, and says it when that fails or the answer is none of the wanted statuses. -1: *ret is the answer;

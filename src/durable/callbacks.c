@@ -6,6 +6,7 @@
  */
 #include "durable/callbacks.h"
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "weir/weir.h"
 #include <openssl/evp.h>
@@ -162,7 +163,7 @@ static void on_sent(void *arg, unsigned status, const char *why) {
 /* ---- sending ---- */
 
 static int write_body(struct call *call, const struct store_job *job) {
-    char id[STORE_ID_TEXT];
+    char id[STORE_ID_TEXT], ended[CLOCK_TEXT];
     struct slice text = store_id_text(job->id, id);
     struct buffer *b = &call->body;
     (void)buffer_printf(b, "{\"id\":\"%.*s\",\"service\":", SLICE_ARG(text));
@@ -170,7 +171,7 @@ static int write_body(struct call *call, const struct store_job *job) {
     (void)buffer_printf(b, ",\"state\":\"%s\"", store_job_state_text(job->state));
     if (job->status) (void)buffer_printf(b, ",\"status\":%u", job->status);
     (void)buffer_printf(b, ",\"ended\":\"");
-    (void)log_timestamp(b, job->ended);
+    (void)buffer_append_slice(b, clock_text(ended, job->ended));
     (void)buffer_printf(b, "\",\"result\":\"/-/jobs/%.*s/result\"}", SLICE_ARG(text));
     return b->starved ? WEIR_ENOMEM : 0;
 }

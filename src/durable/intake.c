@@ -36,14 +36,6 @@ static void submit(struct intake *in, enum store_kind kind) {
     store_submit(in->config.store, &in->op);
 }
 
-static void let_go(struct intake *in) {
-    if (!in->body) return;
-    body_consumer(in->body, (struct body_side){0});
-    body_abandon(in->body);
-    body_unref(in->body);
-    in->body = NULL;
-}
-
 static void destroy(struct intake *in) {
     if (in->blob) {
         submit(in, STORE_BLOB_DROP);
@@ -61,7 +53,7 @@ static void finish(struct intake *in, int err) {
     if (err == 0 && in->hash && !EVP_DigestFinal_ex(in->hash, in->digest, &n)) err = WEIR_ENOMEM;
     EVP_MD_CTX_free(in->hash);
     in->hash = NULL;
-    let_go(in);
+    body_leave(&in->body);
     in->config.done(in->config.ctx, err);
 }
 
@@ -165,7 +157,7 @@ void intake_free(struct intake **at) {
     *at = NULL;
     if (!in) return;
     MAGIC_CHECK(in, INTAKE_MAGIC);
-    let_go(in);
+    body_leave(&in->body);
     EVP_MD_CTX_free(in->hash);
     in->hash = NULL;
     in->over = in->freed = true;

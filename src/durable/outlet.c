@@ -68,14 +68,9 @@ int outlet_open(struct store *store, uint32_t shard, const struct store_body *fr
         *ret = NULL;
         return 0;
     }
-    struct body *b = from->blob ? body_new(WINDOW, 0) : body_new(from->bytes.n + 1, from->bytes.n);
+    struct body *b = from->blob ? body_new(WINDOW, 0) : body_whole(from->bytes, from->bytes.n);
     if (!b) return WEIR_ENOMEM;
     if (!from->blob) {
-        if (body_write(b, from->bytes.p, from->bytes.n) != 0) {
-            body_unref(b);
-            return WEIR_ENOMEM;
-        }
-        body_end(b);
         *ret = b;
         return 0;
     }

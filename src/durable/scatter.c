@@ -28,14 +28,6 @@ static void destroy(struct scatter *s) {
     free(s);
 }
 
-static void stop_reading(struct scatter *s) {
-    if (!s->reading) return;
-    body_consumer(s->reading, (struct body_side){0});
-    body_abandon(s->reading);
-    body_unref(s->reading);
-    s->reading = NULL;
-}
-
 static void read_next(struct scatter *s);
 
 static void on_bytes(void *ctx, size_t n) {
@@ -49,7 +41,7 @@ static void on_bytes(void *ctx, size_t n) {
     }
     if (err == 0) err = body_error(s->reading);
     if (err == 0 && !body_finished(s->reading)) return;
-    stop_reading(s);
+    body_leave(&s->reading);
     if (err != 0)
         held_scatter_read(s->held, err);
     else
@@ -120,7 +112,7 @@ void scatter_free(struct scatter **at) {
     struct scatter *s = *at;
     *at = NULL;
     if (!s) return;
-    stop_reading(s);
+    body_leave(&s->reading);
     s->held->jobs->scatters--;
     s->held = NULL;
     if (!s->busy) destroy(s);
@@ -182,23 +174,13 @@ static void on_taken_in(void *ctx, int err) {
     store_submit(t->jobs->config.store, &t->op);
 }
 
-static struct body *whole(struct slice bytes) {
-    struct body *b = body_new(bytes.n + 1, 0);
-    if (b && bytes.n && body_write(b, bytes.p, bytes.n) != 0) {
-        body_unref(b);
-        return NULL;
-    }
-    if (b) body_end(b);
-    return b;
-}
-
 void scatter_part(struct held *h, const struct requester_part *part) {
     const struct jobs_config *c = &h->jobs->config;
     struct telling *t = calloc(1, sizeof(*t));
     if (!t) return;
     t->jobs = h->jobs;
     t->jobs->under_way++;
-    struct body *body = whole(part->body);
+    struct body *body = body_whole(part->body, 0);
     if (!body || buffer_append_slice(&t->fields, part->fields) != 0) {
         telling_free(t);
         body_unref(body);

@@ -163,16 +163,21 @@ static bool give_stream(struct topics_reader *r, const struct topics_message *m)
     return true;
 }
 
+static struct topics_message message_of(const struct topics_kept *kept, unsigned delivery) {
+    return (struct topics_message){
+        .id = kept->id,
+        .at = kept->at,
+        .delivery = delivery,
+        .type = {kept->text, kept->type_size},
+        .body.bytes = {kept->text + kept->type_size, kept->size - kept->type_size}};
+}
+
 /* One that is in memory only. */
 static void give_kept(struct topics_subscription *s, struct topics_out *o) {
     struct topics_reader *r = first_waiting(s);
     struct topics_kept *kept = o->kept;
     count_given(s->topics, ++o->delivery);
-    struct topics_message m = {.id = kept->id,
-                               .at = kept->at,
-                               .delivery = o->delivery,
-                               .type = {kept->text, kept->type_size},
-                               .body.bytes = {kept->text + kept->type_size, kept->size - kept->type_size}};
+    struct topics_message m = message_of(kept, o->delivery);
     list_del(&r->waiting);
     if (r->acknowledges) {
         topics_out_lease(o, topics_now(s->topics) + r->lease_ms);
@@ -226,15 +231,10 @@ static void taken(struct topics_task *k, int err) {
     else if (o)
         topics_out_back(o);
     if (r && err == 0) {
-        const struct topics_kept *m = k->kept;
+        struct topics_message m = message_of(k->kept, delivery);
         count_given(s->topics, delivery);
         detach(r);
-        (void)r->ops->give(
-            r, &(struct topics_message){.id = m->id,
-                                        .at = m->at,
-                                        .delivery = delivery,
-                                        .type = {m->text, m->type_size},
-                                        .body.bytes = {m->text + m->type_size, m->size - m->type_size}});
+        (void)r->ops->give(r, &m);
     } else if (r && err == WEIR_ENOTFOUND && !s->gone && !s->topics->draining) {
         wait_again(s, r);
     } else if (r) {

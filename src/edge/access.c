@@ -5,7 +5,8 @@
 
 static void text_line(struct buffer *b, const struct ask *a, uint64_t us) {
     const struct http_head *head = &a->message->head;
-    (void)log_timestamp(b, clock_unix_ms());
+    char now[CLOCK_TEXT];
+    (void)buffer_append_slice(b, clock_text(now, clock_unix_ms()));
     (void)buffer_printf(b, " %s \"%.*s %.*s HTTP/1.%d\" %u %llu %llu %.*s %.*s %.6f%s\n", a->conn->peer,
                         SLICE_ARG(head->method), SLICE_ARG(head->target), a->http10 ? 0 : 1, a->status,
                         (unsigned long long)a->bytes_in, (unsigned long long)a->bytes_out,
@@ -21,8 +22,9 @@ static void json_text(struct buffer *b, const char *name, struct slice value) {
 
 static void json_line(struct buffer *b, const struct ask *a, uint64_t us) {
     const struct http_head *head = &a->message->head;
+    char now[CLOCK_TEXT];
     (void)buffer_printf(b, "{\"time\":\"");
-    (void)log_timestamp(b, clock_unix_ms());
+    (void)buffer_append_slice(b, clock_text(now, clock_unix_ms()));
     (void)buffer_printf(b, "\"");
     json_text(b, "client", slice_of(a->conn->peer));
     json_text(b, "method", head->method);

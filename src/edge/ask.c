@@ -19,11 +19,7 @@ void ask_free(struct ask *a) {
         body_producer(a->message->body, (struct body_side){0});
         if (!a->input_over) body_abort(a->message->body, WEIR_ECLOSED);
     }
-    if (a->body) {
-        body_consumer(a->body, (struct body_side){0});
-        body_abandon(a->body);
-        body_unref(a->body);
-    }
+    body_leave(&a->body);
     message_unref(a->message);
     free(a);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "edge/json.h"
-#include <stdio.h>
+#include "base/clock.h"
 #include <stdlib.h>
-#include <time.h>
 
 json_t *json_text(struct slice s) {
     json_t *value = json_stringn(s.p ? s.p : "", s.n);
@@ -20,11 +19,8 @@ json_t *json_number(uint64_t n) {
 }
 
 json_t *json_time(uint64_t unix_ms) {
-    time_t s = (time_t)(unix_ms / 1000);
-    struct tm tm;
-    char text[40], all[48];
-    if (unix_ms == 0 || !gmtime_r(&s, &tm)) return json_null();
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(all, sizeof(all), "%s.%03uZ", text, (unsigned)(unix_ms % 1000));
-    return json_string(all);
+    char text[CLOCK_TEXT];
+    if (unix_ms == 0) return json_null();
+    struct slice s = clock_text(text, unix_ms);
+    return json_stringn(s.p, s.n);
 }

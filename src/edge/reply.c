@@ -139,43 +139,42 @@ void reply_page(struct ask *a, unsigned status, const char *content_type, struct
     reply_own(a, status, content_type, NULL, 0, body);
 }
 
-void reply_not_allowed(struct ask *a, struct slice allow) {
-    struct problem p = {.status = 405, .detail = SLICE("this method is not served here; see Allow")};
-    struct reply_field fields[] = {{SLICE("allow"), allow}};
+/* A problem of the request's, which gets an id if it has none. */
+static void own_problem(struct ask *a, struct problem *p, const struct reply_field *fields, size_t count) {
     char made[33];
     struct buffer body;
-    if (!a->request_id.p) request_id_make(a->conn->edge, made);
-    p.request_id = a->request_id.p ? a->request_id : (struct slice){made, 32};
-    buffer_init(&body);
-    if (problem_write(&body, &p) != 0) a->keep_alive = false;
-    reply_own(a, 405, "application/problem+json", fields, 1, buffer_slice(&body));
-    buffer_fini(&body);
-}
-
-void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s,
-                   bool close) {
-    char made[33];
     if (!a->request_id.p && a->message) {
         request_id_make(a->conn->edge, made);
         struct slice kept = arena_copy(&a->message->arena, (struct slice){made, 32});
         if (kept.p) a->request_id = kept;
     }
+    p->request_id = a->request_id;
+    buffer_init(&body);
+    if (problem_write(&body, p) != 0) a->keep_alive = false;
+    reply_own(a, p->status, "application/problem+json", fields, count, buffer_slice(&body));
+    buffer_fini(&body);
+}
+
+void reply_not_allowed(struct ask *a, struct slice allow) {
+    struct problem p = {.status = 405, .detail = SLICE("this method is not served here; see Allow")};
+    own_problem(a, &p, &(struct reply_field){SLICE("allow"), allow}, 1);
+}
+
+void reply_problem(struct ask *a, int error, unsigned status, const char *detail, unsigned retry_after_s,
+                   bool close) {
+    struct reply_field fields[2];
+    size_t n = 0;
+    char seconds[SLICE_U64];
     if (status == 0) status = error_status(error);
     if (status == 0) status = 500;
-    struct problem p = {.status = status,
-                        .detail = slice_of(detail ? detail : error_text(error)),
-                        .request_id = a->request_id,
-                        .service = a->service};
-    struct buffer body;
-    buffer_init(&body);
-    if (problem_write(&body, &p) != 0) close = true;
+    struct problem p = {
+        .status = status, .detail = slice_of(detail ? detail : error_text(error)), .service = a->service};
+    if (retry_after_s)
+        fields[n++] = (struct reply_field){SLICE("retry-after"), slice_from_u64(seconds, retry_after_s)};
+    if (error == WEIR_ETOKEN) /* RFC 6750 3 */
+        fields[n++] = (struct reply_field){SLICE("www-authenticate"), SLICE("Bearer")};
     if (close) a->keep_alive = false;
-    own_head(a, status, "application/problem+json", buffer_size(&body));
-    struct buffer *out = stream_out(&a->conn->stream);
-    if (retry_after_s) put_number(out, SLICE("retry-after"), retry_after_s);
-    if (error == WEIR_ETOKEN) put_field(out, SLICE("www-authenticate"), SLICE("Bearer")); /* RFC 6750 3 */
-    own_body(a, buffer_slice(&body));
-    buffer_fini(&body);
+    own_problem(a, &p, fields, n);
 }
 
 void reply_options(struct ask *a) {

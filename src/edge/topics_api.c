@@ -4,13 +4,11 @@
  * a call or a reader of the engine (durable/topics.h) until it is answered, or its client has left.
  */
 #include "edge/topics_api.h"
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "weir/weir.h"
-#include "wire/problem.h"
 #include "wire/target.h"
-#include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define MOST_WAIT_MS (UINT64_C(3600) * 1000)
 #define MOST_LEASE_MS (UINT64_C(30) * 24 * 3600 * 1000)
@@ -182,11 +180,7 @@ static struct poll *poll_of(struct topics_reader *r) {
 }
 
 static void poll_free(struct poll *p) {
-    if (p->from) {
-        body_consumer(p->from, (struct body_side){0});
-        body_abandon(p->from);
-        body_unref(p->from);
-    }
+    body_leave(&p->from);
     if (p->to) {
         body_producer(p->to, (struct body_side){0});
         body_unref(p->to);
@@ -206,20 +200,9 @@ static void poll_end(struct poll *p) {
     poll_free(p);
 }
 
-enum { TIME_TEXT = 64 };
 struct texts {
-    char id[SLICE_U64], at[TIME_TEXT], delivery[SLICE_U64];
+    char id[SLICE_U64], at[CLOCK_TEXT], delivery[SLICE_U64];
 };
-
-/* Unix ms as RFC 3339 text in UTC. */
-static struct slice time_text(char text[TIME_TEXT], uint64_t ms) {
-    time_t s = (time_t)(ms / 1000);
-    struct tm tm = {0};
-    gmtime_r(&s, &tm);
-    size_t n = strftime(text, TIME_TEXT - 8, "%Y-%m-%dT%H:%M:%S", &tm);
-    n += (size_t)snprintf(text + n, 8, ".%03uZ", (unsigned)(ms % 1000));
-    return (struct slice){text, n};
-}
 
 static size_t message_fields(struct reply_field fields[FIELDS], struct texts *texts,
                              const struct topics_message *m, bool acknowledges) {
@@ -227,7 +210,7 @@ static size_t message_fields(struct reply_field fields[FIELDS], struct texts *te
     if (m->type.n) fields[n++] = (struct reply_field){SLICE("content-type"), m->type};
     fields[n++] = (struct reply_field){SLICE("cache-control"), SLICE("no-store")};
     fields[n++] = (struct reply_field){SLICE("weir-message"), slice_from_u64(texts->id, m->id)};
-    fields[n++] = (struct reply_field){SLICE("weir-published"), time_text(texts->at, m->at)};
+    fields[n++] = (struct reply_field){SLICE("weir-published"), clock_text(texts->at, m->at)};
     if (acknowledges)
         fields[n++] =
             (struct reply_field){SLICE("weir-delivery"), slice_from_u64(texts->delivery, m->delivery)};
@@ -421,21 +404,6 @@ static void read_messages(struct ask *a, struct slice topic, struct slice name, 
 
 /* ---- paths ---- */
 
-/* 405 with the methods that there are (RFC 9110 15.5.6). */
-static void refuse_method(struct ask *a, struct slice allow) {
-    char made[33];
-    struct buffer body;
-    request_id_make(a->conn->edge, made);
-    struct problem p = {
-        .status = 405, .detail = SLICE("this method is not for topics; see Allow"), .request_id = {made, 32}};
-    struct reply_field fields[] = {{SLICE("content-type"), SLICE("application/problem+json")},
-                                   {SLICE("allow"), allow}};
-    buffer_init(&body);
-    (void)problem_write(&body, &p);
-    reply_own(a, 405, NULL, fields, 2, buffer_slice(&body));
-    buffer_fini(&body);
-}
-
 /* 1 to 255 bytes of UTF-8 without control characters. */
 static bool is_name(struct slice s) {
     if (s.n == 0 || s.n > STORE_NAME) return false;
@@ -483,7 +451,7 @@ static void serve_subscription(struct ask *a, struct slice topic, struct slice n
         unsubscribe(a, topic, name);
         break;
     case OTHER:
-        refuse_method(a, SLICE("GET, POST, DELETE"));
+        reply_not_allowed(a, SLICE("GET, POST, DELETE"));
         break;
     }
 }
@@ -506,7 +474,7 @@ void topics_api_serve(struct ask *a, struct slice rest, struct slice query, stru
     else if (n == 3 && method == DELETE)
         acknowledge(a, names[0], names[1], names[2], query);
     else if (method == OTHER && (n == 1 || n == 3))
-        refuse_method(a, n == 1 ? SLICE("POST") : SLICE("DELETE"));
+        reply_not_allowed(a, n == 1 ? SLICE("POST") : SLICE("DELETE"));
     else
         topics_refuse(a, WEIR_ENOTFOUND, "topics are at /TOPIC, subscriptions at /TOPIC/SUBSCRIPTION");
 }

@@ -31,19 +31,11 @@ static struct events *events_of(const struct topics_reader *r) {
     return CONTAINER_OF((uintptr_t)r, struct events, reader);
 }
 
-static void drop_blob(struct events *s) {
-    if (!s->from) return;
-    body_consumer(s->from, (struct body_side){0});
-    body_abandon(s->from);
-    body_unref(s->from);
-    s->from = NULL;
-}
-
 /* Nothing more is to be done for the request, which goes on by itself. */
 static void events_end(struct events *s) {
     topics_reader_leave(&s->reader);
     topics_call_leave(&s->resuming);
-    drop_blob(s);
+    body_leave(&s->from);
     s->ask->call = NULL;
     body_producer(s->to, (struct body_side){0});
     body_unref(s->to);
@@ -136,7 +128,7 @@ static bool write_blob(struct events *s) {
         return false;
     }
     if (over) {
-        drop_blob(s);
+        body_leave(&s->from);
         s->reader.busy = false;
     }
     return true;

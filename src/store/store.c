@@ -76,18 +76,12 @@ struct slice store_id_text(struct store_id id, char text[STORE_ID_TEXT]) {
     return (struct slice){text, STORE_ID_TEXT};
 }
 
-static int digit_value(char c) {
-    if (c >= 'A' && c <= 'F') c = (char)(c - 'A' + 'a');
-    const char *at = c ? strchr(hex, c) : NULL;
-    return at ? (int)(at - hex) : -1;
-}
-
 bool store_id_parse(struct slice text, struct store_id *ret) {
     struct store_id id = {0};
     if (text.n != STORE_ID_TEXT) return false;
     if (text.p[8] != '-' || text.p[13] != '-' || text.p[18] != '-' || text.p[23] != '-') return false;
     for (unsigned i = 0; i < 32; i++) {
-        int value = digit_value(text.p[place(i)]);
+        int value = hex_digit(text.p[place(i)]);
         if (value < 0) return false;
         uint64_t *half = i < 16 ? &id.hi : &id.lo;
         *half = *half << 4 | (uint64_t)value;

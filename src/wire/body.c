@@ -42,6 +42,16 @@ struct body *body_new(size_t high, size_t keep) {
     return b;
 }
 
+struct body *body_whole(struct slice bytes, size_t keep) {
+    struct body *b = body_new(bytes.n + 1, keep);
+    if (b && body_write(b, bytes.p, bytes.n) != 0) {
+        body_unref(b);
+        return NULL;
+    }
+    if (b) body_end(b);
+    return b;
+}
+
 struct body *body_ref(struct body *b) {
     b->refs++;
     return b;
@@ -230,6 +240,13 @@ void body_abandon(struct body *b) {
     b->consumed = b->written;
     free_all(b);
     wake(b->producer, 0);
+}
+
+void body_leave(struct body **at) {
+    struct body *b = *at;
+    *at = NULL;
+    if (b) body_abandon(b);
+    body_unref(b);
 }
 
 size_t body_queued(const struct body *b) {

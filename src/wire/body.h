@@ -27,6 +27,8 @@ struct body_side {
 /* A new, empty, open body with one reference. high: bytes queued at which producers should stop;
    keep: most bytes held for replay (0: never replayable once read). NULL: out of memory. */
 struct body *body_new(size_t high, size_t keep);
+/* One that has all its bytes and has ended, with one reference. NULL: out of memory. */
+struct body *body_whole(struct slice bytes, size_t keep);
 struct body *body_ref(struct body *b);
 void body_unref(struct body *b); /* NULL is fine */
 
@@ -50,6 +52,8 @@ void body_consume(struct body *b, size_t n);
 size_t body_read(struct body *b, void *dst, size_t n);
 /* The consumer wants no more: wakes the producer, drops what is held; later writes are dropped. */
 void body_abandon(struct body *b);
+/* The consumer abandons it and gives back its reference: *b becomes NULL. NULL is fine. */
+void body_leave(struct body **b);
 
 size_t body_queued(const struct body *b);   /* unread bytes */
 uint64_t body_passed(const struct body *b); /* bytes written since the beginning */

@@ -44,15 +44,9 @@ void http1_body_init(struct http1_body *b, const struct http_head *head, struct 
     b->done = b->framing == HTTP1_NONE || (b->framing == HTTP1_LENGTH && b->left == 0);
 }
 
-static int hex_digit(unsigned char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The next state, or BROKEN. Leading zeros count as overhead: a size may not go on for ever. */
 static unsigned char size_byte(struct http1_body *b, unsigned char c) {
-    int digit = hex_digit(c);
+    int digit = hex_digit((char)c);
     if (digit >= 0) {
         if (b->left >> 60) return BROKEN;
         if (b->left == 0 && digit == 0) b->overhead++;

@@ -11,16 +11,10 @@ static bool all_in(struct slice s, const char *also) {
     return true;
 }
 
-static int hex_value(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* Each % has two hexadecimal digits behind it (RFC 3986 2.1). */
 static bool well_escaped(struct slice s) {
     for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] == '%' && (s.n - i < 3 || hex_value(s.p[i + 1]) < 0 || hex_value(s.p[i + 2]) < 0))
+        if (s.p[i] == '%' && (s.n - i < 3 || hex_digit(s.p[i + 1]) < 0 || hex_digit(s.p[i + 2]) < 0))
             return false;
     return true;
 }
@@ -32,7 +26,7 @@ static bool has_dot_segment(struct slice path) {
     for (size_t i = 0; i <= path.n; i++) {
         char c = i < path.n ? path.p[i] : '/';
         if (c == '%') {
-            c = (char)(hex_value(path.p[i + 1]) << 4 | hex_value(path.p[i + 2]));
+            c = (char)(hex_digit(path.p[i + 1]) << 4 | hex_digit(path.p[i + 2]));
             i += 2;
         }
         if (c == '/' || c == '\\' || c == ';') {

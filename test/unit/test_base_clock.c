@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/random.h"
+#include <stdio.h>
 #include <time.h>
 
 static void clocks(void **state) {
@@ -30,7 +32,28 @@ static void clocks(void **state) {
     assert_true(clock_mono_ms() - start >= 4);
 }
 
+static void timestamps(void **state) {
+    (void)state;
+    struct random r;
+    random_seed(&r, 11);
+    for (int i = 0; i < 100000; i++) {
+        uint64_t ms = random_u64(&r) % UINT64_C(253402300800000);
+        if (i == 0) ms = 0;
+        if (i == 1) ms = UINT64_C(253402300799999);
+        if (i == 2) ms = UINT64_C(951782400000); /* 2000-02-29 */
+        time_t s = (time_t)(ms / 1000);
+        struct tm tm;
+        char want[64];
+        size_t n = strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%S", gmtime_r(&s, &tm));
+        snprintf(want + n, sizeof want - n, ".%03uZ", (unsigned)(ms % 1000));
+        char text[CLOCK_TEXT];
+        struct slice got = clock_text(text, ms);
+        assert_int_equal(got.n, 24);
+        assert_memory_equal(got.p, want, 24);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(clocks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(clocks), cmocka_unit_test(timestamps)};
     return cmocka_run_group_tests_name("base/clock", tests, NULL, NULL);
 }

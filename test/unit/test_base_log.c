@@ -157,29 +157,6 @@ static void json_any_bytes(void **state) {
     }
 }
 
-static void timestamps(void **state) {
-    (void)state;
-    struct random r;
-    random_seed(&r, 11);
-    for (int i = 0; i < 100000; i++) {
-        uint64_t ms = random_u64(&r) % UINT64_C(253402300800000);
-        if (i == 0) ms = 0;
-        if (i == 1) ms = UINT64_C(253402300799999);
-        if (i == 2) ms = UINT64_C(951782400000); /* 2000-02-29 */
-        time_t s = (time_t)(ms / 1000);
-        struct tm tm;
-        char want[64];
-        size_t n = strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%S", gmtime_r(&s, &tm));
-        snprintf(want + n, sizeof want - n, ".%03uZ", (unsigned)(ms % 1000));
-        struct buffer b;
-        buffer_init(&b);
-        assert_int_equal(log_timestamp(&b, ms), 0);
-        assert_int_equal(buffer_size(&b), 24);
-        assert_memory_equal(b.data, want, 24);
-        buffer_fini(&b);
-    }
-}
-
 static void levels(void **state) {
     (void)state;
     enum log_level level = LOG_WARN;
@@ -301,9 +278,14 @@ static void json_out_of_memory(void **state) {
 int main(void) {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(text_lines),         cmocka_unit_test(json_lines), cmocka_unit_test(json_strings),
-        cmocka_unit_test(json_any_bytes),     cmocka_unit_test(timestamps), cmocka_unit_test(levels),
-        cmocka_unit_test(stalled_reader),     cmocka_unit_test(broken_fd),  cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(text_lines),
+        cmocka_unit_test(json_lines),
+        cmocka_unit_test(json_strings),
+        cmocka_unit_test(json_any_bytes),
+        cmocka_unit_test(levels),
+        cmocka_unit_test(stalled_reader),
+        cmocka_unit_test(broken_fd),
+        cmocka_unit_test(out_of_memory),
         cmocka_unit_test(json_out_of_memory),
     };
     return cmocka_run_group_tests_name("base/log", tests, NULL, NULL);

@@ -149,6 +149,10 @@ static void test_release_and_step_are_told_again(void **state) {
 }
 
 /* Its blob is not left behind. */
+static bool is_cancel(const struct store_op *op) {
+    return op->kind == STORE_JOB_FINISH && op->job.state == STORE_CANCELLED;
+}
+
 static void test_cancelled_while_its_end_is_to_be_told_again(void **state) {
     (void)state;
     start();
@@ -186,6 +190,23 @@ static void test_cancelled_while_its_end_is_to_be_told_again(void **state) {
         assert_int_equal(call.err, 0);
         assert_int_equal(blobs(), 0);
         quiet();
+        /* The store has it cancelled before it is asked to end it, which it refuses, or fails to do. */
+        for (unsigned fails = 0; fails < 2; fails++) {
+            submit("/x", SLICE("b"));
+            l = at_work("/x");
+            assert_true(hop ? dw_forward(&w, l, "a", "/x", &a) : dw_reply(&w, l, &a));
+            dw_free(&w, l);
+            dw_cancel(&w, put.id, &call);
+            for (; !is_cancel(w.gate.ops[0].op); gate_tell(&w.gate, 0)) gate_apply(&w.gate, 0);
+            gate_apply(&w.gate, 0); /* and not told */
+            for (; w.gate.ops[1].op->kind != (hop ? STORE_JOB_STEP : STORE_JOB_FINISH); gate_tell(&w.gate, 1))
+                gate_apply(&w.gate, 1);
+            if (fails) fail_kind(hop ? STORE_JOB_STEP : STORE_JOB_FINISH, 1);
+            dw_settle(&w);
+            assert_int_equal(call.err, 0);
+            assert_int_equal(blobs(), 0);
+            quiet();
+        }
     }
 }
 

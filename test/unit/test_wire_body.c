@@ -140,6 +140,34 @@ static void an_abandon(void **state) {
     body_unref(b);
 }
 
+static void a_whole_body(void **state) {
+    (void)state;
+    struct body *b = body_whole(SLICE("all of it"), 100), *empty = body_whole((struct slice){0}, 0);
+    assert_true(body_ended(b) && !body_finished(b) && body_ended(empty) && body_finished(empty));
+    assert_int_equal(body_write(b, "x", 1), WEIR_ESTATE);
+    read_is(b, "all of it");
+    assert_true(body_finished(b) && body_replayable(b));
+    body_unref(b);
+    body_unref(empty);
+}
+
+static void a_consumer_leaves(void **state) {
+    (void)state;
+    struct body *b = body_new(100, 1000), *mine = body_ref(b), *none = NULL;
+    struct seen producer = {0}, consumer = {0};
+    body_producer(b, (struct body_side){count_wake, &producer});
+    body_consumer(mine, (struct body_side){count_wake, &consumer});
+    body_leave(&mine);
+    body_leave(&mine);
+    body_leave(&none);
+    assert_null(mine);
+    assert_true(body_abandoned(b));
+    assert_int_equal(producer.calls, 1);
+    body_end(b);
+    assert_int_equal(consumer.calls, 0);
+    body_unref(b);
+}
+
 static void a_kept_body_is_replayed(void **state) {
     (void)state;
     struct body *b = body_new(100, 10);
@@ -323,6 +351,8 @@ int main(void) {
         cmocka_unit_test(both_sides_are_woken),
         cmocka_unit_test(an_abort),
         cmocka_unit_test(an_abandon),
+        cmocka_unit_test(a_whole_body),
+        cmocka_unit_test(a_consumer_leaves),
         cmocka_unit_test(a_kept_body_is_replayed),
         cmocka_unit_test(over_keep_it_is_not),
         cmocka_unit_test(memory_follows_what_is_queued),
