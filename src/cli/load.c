@@ -69,7 +69,6 @@ struct load {
 };
 
 static void conn_open(struct conn *c);
-static void pump(struct load *l, uint64_t now);
 
 /* ---- the end ---- */
 
@@ -94,10 +93,6 @@ static bool exhausted(struct load *l, uint64_t now) {
     if (!l->over && ((l->o.requests && l->result.started >= l->o.requests) || now >= l->end_ns))
         l->over = true;
     return l->over;
-}
-
-static void maybe_end(struct load *l, uint64_t now) {
-    if (exhausted(l, now) && l->busy == 0) end_all(l);
 }
 
 /* ---- sending ---- */
@@ -133,19 +128,6 @@ static void send_request(struct conn *c, uint64_t due, uint64_t now) {
     stream_dirty(&c->stream);
 }
 
-/* The connection can take a request. */
-static void conn_ready(struct conn *c, uint64_t now) {
-    struct load *l = c->load;
-    c->state = IDLE;
-    if (l->o.rate > 0) {
-        list_push_back(&l->idle, &c->idle);
-        pump(l, now);
-    } else if (!exhausted(l, now)) {
-        send_request(c, now, now);
-    }
-    if (l->over) maybe_end(l, now);
-}
-
 /* ---- open loop ---- */
 
 static double gap_ns(struct load *l) {
@@ -161,10 +143,11 @@ static void arm(struct load *l, uint64_t when) {
     l->armed_ns = when;
 }
 
-/* Sends what is due while connections are free; sets the clock for the next. */
+/* Sends what is due while connections are free, also when this comes late; sets the clock for the next. */
 static void pump(struct load *l, uint64_t now) {
-    while (!list_empty(&l->idle) && !exhausted(l, now)) {
+    while (!list_empty(&l->idle)) {
         uint64_t due = l->started_ns + (uint64_t)l->next_due_ns;
+        if (exhausted(l, due < l->end_ns ? due : now)) return;
         if (due > now) {
             arm(l, due);
             return;
@@ -173,6 +156,24 @@ static void pump(struct load *l, uint64_t now) {
         send_request(c, due, now);
         l->next_due_ns += gap_ns(l);
     }
+}
+
+static void maybe_end(struct load *l, uint64_t now) {
+    if (l->o.rate > 0) pump(l, now);
+    if (exhausted(l, now) && l->busy == 0) end_all(l);
+}
+
+/* The connection can take a request. */
+static void conn_ready(struct conn *c, uint64_t now) {
+    struct load *l = c->load;
+    c->state = IDLE;
+    if (l->o.rate <= 0 && !exhausted(l, now)) {
+        send_request(c, now, now);
+    } else if (l->o.rate > 0 && now < l->end_ns) { /* what finds none before the end is not sent */
+        list_push_back(&l->idle, &c->idle);
+        pump(l, now);
+    }
+    if (l->over) maybe_end(l, now);
 }
 
 static void on_due(uv_poll_t *poll, int status, int events) {
@@ -189,7 +190,7 @@ static void on_due(uv_poll_t *poll, int status, int events) {
 static void count_unsent(struct load *l) {
     if (l->o.rate <= 0 || l->end_ns == UINT64_MAX || l->stopped) return;
     double left = (double)(l->end_ns - l->started_ns) - l->next_due_ns;
-    double unsent = left > 0 ? floor(left * l->o.rate / 1e9) : 0;
+    double unsent = left > 0 ? 1 + floor(left * l->o.rate / 1e9) : 0;
     if (l->o.requests && unsent > (double)(l->o.requests - l->result.started))
         unsent = (double)(l->o.requests - l->result.started);
     l->result.errors[LOAD_unsent] += (uint64_t)unsent;

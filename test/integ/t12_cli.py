@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 
 from weirtest import Case, main, request_bytes, wait_until
 from weirtest.hub import weir_binary
@@ -198,6 +199,26 @@ class Commands(Case):
         self.weir("bench", h.url + "/hello", "--duration", "1s", "--rate", "200", "--connections", "8")
         done = h.service("hello")["done"]
         self.assertTrue(120 <= done <= 260, done)
+
+    def test_bench_sends_late_what_was_due_in_time(self):
+        h = self.hub()
+        self.worker(h, slots=8, offer=["hello"])
+        p = subprocess.Popen([weir_binary(), "bench", h.url + "/hello", "--duration", "1s", "--rate", "100", "--json"],
+                             stdout=subprocess.PIPE, text=True)
+        time.sleep(0.7)
+        p.send_signal(signal.SIGSTOP)
+        time.sleep(0.6)
+        p.send_signal(signal.SIGCONT)
+        got = json.loads(p.communicate(timeout=20)[0])
+        self.assertEqual(p.returncode, 0, got)
+        self.assertGreater(got["latency_ms"]["max"], 250, got)  # time counts from when it was due
+
+    def test_bench_counts_what_found_no_connection(self):
+        h = self.hub()
+        self.worker(h, slots=2, offer=["sleep"])
+        p = self.weir("bench", h.url + "/sleep?ms=100", "--duration", "500ms", "--rate", "100", "--connections", "2",
+                      "--json", expect=1)
+        self.assertTrue(30 <= json.loads(p.stdout)["errors"]["unsent"] <= 45, p.stdout)
 
     def test_bench_unreachable_is_3(self):
         self.weir("bench", f"http://127.0.0.1:{self.closed_port()}/", "--duration", "500ms", expect=3)
