@@ -92,7 +92,7 @@ static void *write_all(void *arg) {
         batch_run(s, &batch);
         pthread_mutex_lock(&s->lock);
         s->written += n;
-        pthread_cond_signal(&s->lanes[LANE_READER].wake);
+        if (!list_empty(&s->lanes[LANE_READER].ops)) pthread_cond_signal(&s->lanes[LANE_READER].wake);
     }
     pthread_mutex_unlock(&s->lock);
     return NULL;
@@ -107,11 +107,11 @@ static struct store_op *first_of(struct lane *lane) {
 /* With lock; without it while it works. */
 static void copy_log(struct sqlite_store *s) {
     uint64_t copied = 0;
-    s->checkpoint = false;
     pthread_mutex_unlock(&s->lock);
     db_copy_log(&s->reader.db, &copied);
     pthread_mutex_lock(&s->lock);
     s->copied = copied;
+    s->checkpoint = false; /* of what was wanted meanwhile, most is done */
 }
 
 /* The same. However long a list takes, the log does not wait for its end. */
@@ -216,17 +216,19 @@ static void submit(struct store *base, struct store_op *op) {
     enum lane_name name = lane_of(s, op->kind);
     struct lane *lane = &s->lanes[name];
     pthread_mutex_lock(&s->lock);
+    bool wakes = false; /* the others of those that have come together need not */
     if (s->stopping) {
         op->err = WEIR_EUNAVAILABLE;
         list_push_back(&s->done, &op->link);
     } else {
         if (name == LANE_WRITER) s->submitted++;
         if (name == LANE_READER) op->next = s->submitted;
+        wakes = list_empty(&lane->ops) || (lane->urgent == 0 && !op->lazy);
         list_push_back(&lane->ops, &op->link);
         lane->urgent += !op->lazy;
-        pthread_cond_signal(&lane->wake);
     }
     pthread_mutex_unlock(&s->lock);
+    if (wakes) pthread_cond_signal(&lane->wake);
 }
 
 static void turn(struct store *base) {
@@ -367,8 +369,7 @@ static int count_all(struct sqlite_store *s) {
     uint64_t pages, free_pages;
     int err = work_count(&s->writer);
     if (err == 0) err = number(s, SQL_PAGE_SIZE, &s->page_size);
-    if (err == 0) err = number(s, SQL_PAGES, &pages);
-    if (err == 0) err = number(s, SQL_FREE_PAGES, &free_pages);
+    if (err == 0) err = db_pages(&s->writer.db, &pages, &free_pages);
     if (err != 0) return err;
     s->stats = s->writer.counts;
     s->stats.bytes = pages * s->page_size;

@@ -15,11 +15,10 @@
 #include "store/sqlite_store.h"
 
 enum {
-    BUCKETS = 1024,          /* of things that a batch has written */
-    ROW = 512,               /* about what an operation adds beside its body */
-    CHECKPOINT_PAGES = 1000, /* of the log, from which on the reader copies them */
-    RESTART_PAGES = 16384,   /* from which on the writer does, to start the log again: 64 MiB */
-    RESTART_AGAIN_PAGES = 4096
+    BUCKETS = 1024,           /* of things that a batch has written */
+    ROW = 512,                /* about what an operation adds beside its body */
+    CHECKPOINT_PAGES = 1000,  /* of the log, from which on the reader copies them */
+    RESTART_AGAIN_PAGES = 512 /* when somebody was reading it */
 };
 
 /* ---- what an operation does ---- */
@@ -128,12 +127,8 @@ static void run_reads(struct sqlite_store *s, struct list *reads) {
 
 /* What the database has come to, within the transaction. */
 static int measure(struct sqlite_store *s, uint64_t *ret_bytes, uint64_t *ret_used) {
-    struct query q;
     uint64_t pages, free_pages;
-    query_begin(&q, &s->writer.db, SQL_PAGES);
-    int err = query_number(&q, &pages);
-    query_begin(&q, &s->writer.db, SQL_FREE_PAGES);
-    if (err == 0) err = query_number(&q, &free_pages);
+    int err = db_pages(&s->writer.db, &pages, &free_pages);
     if (err != 0) return err;
     *ret_bytes = pages * s->page_size;
     *ret_used = (pages - free_pages) * s->page_size;
@@ -242,14 +237,14 @@ static void tend_log(struct sqlite_store *s) {
     bool wanted;
     pthread_mutex_lock(&s->lock);
     if (s->wal_pages < s->copied) s->copied = 0; /* it has been started again */
-    wanted = s->wal_pages >= s->copied + CHECKPOINT_PAGES;
+    wanted = !s->checkpoint && s->wal_pages >= s->copied + CHECKPOINT_PAGES;
     s->checkpoint |= wanted;
     if (wanted) pthread_cond_signal(&s->lanes[LANE_READER].wake);
     pthread_mutex_unlock(&s->lock);
 
-    if (s->wal_pages < RESTART_PAGES) s->restart_at = RESTART_PAGES;
+    if (s->wal_pages < DB_LOG_PAGES) s->restart_at = DB_LOG_PAGES;
     if (s->wal_pages < s->restart_at) return;
-    s->restart_at = s->wal_pages + RESTART_AGAIN_PAGES; /* should somebody read it just now */
+    s->restart_at = s->wal_pages + RESTART_AGAIN_PAGES;
     db_restart_log(&s->writer.db);
 }
 

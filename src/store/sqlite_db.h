@@ -17,6 +17,9 @@
 #include "store/store.h"
 #include <sqlite3.h>
 
+/* Pages of the log from which on it is to be begun anew; its file is laid out for some more. */
+enum { DB_LOG_PAGES = 4096, DB_LOG_SPARE = 1024 };
+
 struct db {
     sqlite3 *handle;
     sqlite3_stmt *statements[SQL_COUNT];
@@ -32,6 +35,12 @@ void db_close(struct db *db);
 int db_error(const struct db *db);
 /* A statement without parameters and rows. */
 int db_run(struct db *db, enum sql sql);
+/* One whose parameters are numbers, and that gives no rows: DB_RUN(db, SQL_JOB_DROP, seq). */
+#define DB_RUN(db, sql, ...)                                                                                 \
+    db_run_with(db, sql, sizeof((uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t), (uint64_t[]){__VA_ARGS__})
+int db_run_with(struct db *db, enum sql sql, size_t n, const uint64_t *numbers);
+/* Pages of the database, and those of them that hold nothing. */
+int db_pages(struct db *db, uint64_t *ret_pages, uint64_t *ret_free);
 /* Ends a transaction in any state that an error has left it in. */
 void db_rollback(struct db *db);
 

@@ -83,12 +83,11 @@ int work_job_put(struct work *w, struct store_op *op) {
         op->found = r == 1;
         return r == 1 ? 0 : r;
     }
-    struct query q;
-    query_begin(&q, &w->db, SQL_JOB_STAND);
-    query_id(&q, op->job.id);
-    r = op->job.message.body.blob ? query_row(&q) : 0; /* a blob must not be taken in vain */
-    if (r == 1) query_end(&q);
-    if (r != 0) return r == 1 ? WEIR_ECONFLICT : r;
+    if (op->job.message.body.blob) { /* it must not be taken in vain */
+        struct job_stand stand;
+        r = work_job_stand(w, op->job.id, &stand);
+        if (r != WEIR_ENOTFOUND) return r == 0 ? WEIR_ECONFLICT : r;
+    }
     int err = work_body_take(w, &op->job.message.body, 0, &size);
     if (err != 0) return err;
     r = insert(w, op, size);
@@ -147,9 +146,7 @@ int work_job_lease(struct work *w, struct store_op *op) {
             op->more = true;
             break;
         }
-        query_begin(&q, &w->db, SQL_JOB_LEASE);
-        query_u64(&q, rows[i].seq);
-        err = query_run(&q);
+        err = DB_RUN(&w->db, SQL_JOB_LEASE, rows[i].seq);
         job->state = STORE_LEASED;
         job->fence++;
     }
@@ -205,36 +202,11 @@ int work_job_wake(struct work *w, struct store_op *op) {
     uint64_t *rows = NULL;
     size_t count = 0;
     int err = collect_due(w, op, &rows, &count);
-    for (size_t i = 0; err == 0 && i < count; i++) {
-        struct query q;
-        query_begin(&q, &w->db, SQL_JOB_WAKE);
-        query_u64(&q, rows[i]);
-        err = query_run(&q);
-    }
+    for (size_t i = 0; err == 0 && i < count; i++) err = DB_RUN(&w->db, SQL_JOB_WAKE, rows[i]);
     return err;
 }
 
 /* ---- what a leased job goes through ---- */
-
-struct stand {
-    uint64_t seq, fence, message_blob, message_size;
-    enum store_job_state state;
-};
-
-static int stand_read(struct work *w, struct store_id id, struct stand *ret) {
-    struct query q;
-    query_begin(&q, &w->db, SQL_JOB_STAND);
-    query_id(&q, id);
-    int r = query_row(&q);
-    if (r != 1) return r == 0 ? WEIR_ENOTFOUND : r;
-    ret->seq = query_get_u64(&q);
-    ret->state = query_get_unsigned(&q);
-    ret->fence = query_get_u64(&q);
-    ret->message_blob = query_get_u64(&q);
-    ret->message_size = query_get_u64(&q);
-    query_end(&q);
-    return 0;
-}
 
 static int check_fence(enum store_job_state state, uint64_t fence, uint64_t mine) {
     if (state >= STORE_DONE) return WEIR_ESTATE;
@@ -242,8 +214,8 @@ static int check_fence(enum store_job_state state, uint64_t fence, uint64_t mine
 }
 
 /* The job, if it is leased with this fence. */
-static int find_leased(struct work *w, const struct store_op *op, struct stand *ret) {
-    int err = stand_read(w, op->job.id, ret);
+static int find_leased(struct work *w, const struct store_op *op, struct job_stand *ret) {
+    int err = work_job_stand(w, op->job.id, ret);
     return err == 0 ? check_fence(ret->state, ret->fence, op->job.fence) : err;
 }
 
@@ -263,7 +235,7 @@ static int set_hop(struct work *w, const struct store_job *job, uint64_t seq, ui
 }
 
 int work_job_step(struct work *w, struct store_op *op) {
-    struct stand stand;
+    struct job_stand stand;
     uint64_t size;
     const struct store_body *body = &op->job.message.body;
     int err = find_leased(w, op, &stand);
@@ -276,7 +248,7 @@ int work_job_step(struct work *w, struct store_op *op) {
 }
 
 int work_job_release(struct work *w, struct store_op *op) {
-    struct stand stand;
+    struct job_stand stand;
     int err = find_leased(w, op, &stand);
     if (err != 0) return err;
     struct query q;
@@ -292,7 +264,7 @@ int work_job_release(struct work *w, struct store_op *op) {
 }
 
 int work_job_part_put(struct work *w, struct store_op *op) {
-    struct stand stand;
+    struct job_stand stand;
     struct query q;
     const struct store_part *part = &op->part;
     uint64_t size;
@@ -319,17 +291,6 @@ int work_job_part_put(struct work *w, struct store_op *op) {
 
 /* ---- ending ---- */
 
-static int find_whole(struct work *w, struct store_op *op, struct job_row *ret_row) {
-    struct query q;
-    query_begin(&q, &w->db, SQL_JOB_BY_ID);
-    query_id(&q, op->job.id);
-    int r = query_row(&q);
-    if (r != 1) return r == 0 ? WEIR_ENOTFOUND : r;
-    int err = work_job_read(&q, &op->memory, &op->ret_job, ret_row);
-    query_end(&q);
-    return err;
-}
-
 static int end(struct work *w, const struct store_job *job, const struct job_row *row, uint64_t answer_size) {
     bool keep = job->state == STORE_DEAD;
     struct query q;
@@ -349,10 +310,7 @@ static int end(struct work *w, const struct store_job *job, const struct job_row
 }
 
 static int drop_message(struct work *w, const struct job_row *row) {
-    struct query q;
-    query_begin(&q, &w->db, SQL_JOB_MESSAGE_DROP);
-    query_u64(&q, row->seq);
-    int err = query_run(&q);
+    int err = DB_RUN(&w->db, SQL_JOB_MESSAGE_DROP, row->seq);
     return err == 0 ? work_blob_release(w, row->message_blob, row->message_size) : err;
 }
 
@@ -361,7 +319,7 @@ int work_job_finish(struct work *w, struct store_op *op) {
     struct job_row row;
     uint64_t size = 0;
     ASSERT(1u << job->state & STORE_ENDED_MASK);
-    int err = find_whole(w, op, &row);
+    int err = work_job_find(w, op, &row);
     if (err != 0) return err;
     enum store_job_state before = op->ret_job.state;
     err = job->fence             ? check_fence(before, op->ret_job.fence, job->fence)
@@ -381,17 +339,12 @@ int work_job_finish(struct work *w, struct store_op *op) {
 
 int work_job_revive(struct work *w, struct store_op *op) {
     struct job_row row;
-    struct query q;
-    int err = find_whole(w, op, &row);
+    int err = work_job_find(w, op, &row);
     if (err != 0) return err;
     struct store_job *job = &op->ret_job;
     if (job->state != STORE_DEAD) return WEIR_ESTATE;
-    query_begin(&q, &w->db, SQL_JOB_REVIVE);
-    query_u64(&q, row.seq);
-    err = query_run(&q);
-    query_begin(&q, &w->db, SQL_JOB_ANSWER_DROP);
-    query_u64(&q, row.seq);
-    if (err == 0) err = query_run(&q);
+    err = DB_RUN(&w->db, SQL_JOB_REVIVE, row.seq);
+    if (err == 0) err = DB_RUN(&w->db, SQL_JOB_ANSWER_DROP, row.seq);
     if (err == 0) err = work_blob_release(w, row.answer_blob, row.answer_size);
     job->state = STORE_QUEUED;
     job->attempt = job->status = 0;

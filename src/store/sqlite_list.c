@@ -64,16 +64,36 @@ static int add_job(struct store_op *op, struct query *q, size_t *room) {
 
 /* ---- jobs ---- */
 
-int work_job_get(struct work *w, struct store_op *op) {
-    struct store_job *job = &op->ret_job;
-    struct job_row row;
+int work_job_stand(struct work *w, struct store_id id, struct job_stand *ret) {
+    struct query q;
+    query_begin(&q, &w->db, SQL_JOB_STAND);
+    query_id(&q, id);
+    int r = query_row(&q);
+    if (r != 1) return r == 0 ? WEIR_ENOTFOUND : r;
+    ret->seq = query_get_u64(&q);
+    ret->state = query_get_unsigned(&q);
+    ret->fence = query_get_u64(&q);
+    ret->message_blob = query_get_u64(&q);
+    ret->message_size = query_get_u64(&q);
+    query_end(&q);
+    return 0;
+}
+
+int work_job_find(struct work *w, struct store_op *op, struct job_row *ret_row) {
     struct query q;
     query_begin(&q, &w->db, SQL_JOB_BY_ID);
     query_id(&q, op->job.id);
     int r = query_row(&q);
     if (r != 1) return r == 0 ? WEIR_ENOTFOUND : r;
-    int err = work_job_read(&q, &op->memory, job, &row);
+    int err = work_job_read(&q, &op->memory, &op->ret_job, ret_row);
     query_end(&q);
+    return err;
+}
+
+int work_job_get(struct work *w, struct store_op *op) {
+    struct store_job *job = &op->ret_job;
+    struct job_row row;
+    int err = work_job_find(w, op, &row);
     if (err != 0 || !job->status) return err;
     return work_job_read_message(w, SQL_JOB_ANSWER, &row, &op->memory, &job->answer);
 }
@@ -173,18 +193,6 @@ int work_job_callback_due(struct work *w, struct store_op *op) {
 
 /* ---- parts ---- */
 
-/* The job's row. */
-static int find_seq(struct work *w, struct store_id id, uint64_t *ret) {
-    struct query q;
-    query_begin(&q, &w->db, SQL_JOB_STAND);
-    query_id(&q, id);
-    int r = query_row(&q);
-    if (r != 1) return r == 0 ? WEIR_ENOTFOUND : r;
-    *ret = query_get_u64(&q);
-    query_end(&q);
-    return 0;
-}
-
 static int read_part(struct query *q, struct arena *memory, struct store_part *part) {
     part->index = query_get_unsigned(q);
     part->status = query_get_unsigned(q);
@@ -197,12 +205,12 @@ static int read_part(struct query *q, struct arena *memory, struct store_part *p
 
 int work_job_part_list(struct work *w, struct store_op *op) {
     struct query q;
-    uint64_t seq;
+    struct job_stand stand;
     size_t room = 0;
-    int r, err = find_seq(w, op->job.id, &seq);
+    int r, err = work_job_stand(w, op->job.id, &stand);
     if (err != 0) return err;
     query_begin(&q, &w->db, SQL_PART_LIST);
-    query_u64(&q, seq);
+    query_u64(&q, stand.seq);
     while (err == 0 && (r = query_row(&q)) == 1) {
         struct store_part part = {0};
         err = read_part(&q, &op->memory, &part);
@@ -227,7 +235,5 @@ int work_job_drop_parts(struct work *w, uint64_t seq) {
     }
     query_end(&q);
     if (err != 0 || !any) return err;
-    query_begin(&q, &w->db, SQL_PART_DROP);
-    query_u64(&q, seq);
-    return query_run(&q);
+    return DB_RUN(&w->db, SQL_PART_DROP, seq);
 }

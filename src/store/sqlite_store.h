@@ -2,10 +2,10 @@
 /*
  * The store's parts and its threads. Three threads work, each on its own queue (lane):
  *
- *   the writer  does everything that changes the database, and what reads single things: all that waits in
- * one transaction (sqlite_batch.c) the reader  lists jobs, on a connection of its own, and copies the log
- * into the database (checkpoints) the blobs'  reads and writes blobs, and removes those that are no longer
- * wanted
+ * - The writer does everything that changes the database, and what reads single things: all that waits in
+ *   one transaction (sqlite_batch.c).
+ * - The reader lists jobs, on a connection of its own, and copies the log into the database (checkpoints).
+ * - The blobs' reads and writes blobs, and removes those that are no longer wanted.
  *
  * lock guards what they share. Completed operations wait in done for the owner's store_turn.
  */

@@ -6,13 +6,6 @@ enum { VACUUM_PAGES = 1024, PURGE_ROWS = 2000 };
 
 /* ---- jobs ---- */
 
-static int drop_row(struct work *w, enum sql sql, uint64_t seq) {
-    struct query q;
-    query_begin(&q, &w->db, sql);
-    query_u64(&q, seq);
-    return query_run(&q);
-}
-
 /* A job that has ended, with all that belongs to it. */
 static int drop_job(struct work *w, uint64_t seq) {
     struct query q;
@@ -28,9 +21,9 @@ static int drop_job(struct work *w, uint64_t seq) {
     int err = work_job_drop_parts(w, seq);
     if (err == 0) err = work_blob_release(w, blobs[0], blobs[1]);
     if (err == 0) err = work_blob_release(w, blobs[2], blobs[3]);
-    if (err == 0) err = drop_row(w, SQL_JOB_MESSAGE_DROP, seq);
-    if (err == 0) err = drop_row(w, SQL_JOB_ANSWER_DROP, seq);
-    if (err == 0) err = drop_row(w, SQL_JOB_DROP, seq);
+    if (err == 0) err = DB_RUN(&w->db, SQL_JOB_MESSAGE_DROP, seq);
+    if (err == 0) err = DB_RUN(&w->db, SQL_JOB_ANSWER_DROP, seq);
+    if (err == 0) err = DB_RUN(&w->db, SQL_JOB_DROP, seq);
     w->counts.jobs[state] -= err == 0;
     return err;
 }
@@ -157,10 +150,7 @@ static int sweep_messages(struct work *w, struct store_op *op) {
 static int vacuum(struct work *w) {
     struct query q;
     uint64_t pages, free_pages;
-    query_begin(&q, &w->db, SQL_PAGES);
-    int err = query_number(&q, &pages);
-    query_begin(&q, &w->db, SQL_FREE_PAGES);
-    if (err == 0) err = query_number(&q, &free_pages);
+    int err = db_pages(&w->db, &pages, &free_pages);
     if (err != 0 || free_pages < VACUUM_PAGES || free_pages < pages / 4) return err;
     query_begin(&q, &w->db, SQL_VACUUM);
     do err = query_row(&q);

@@ -41,16 +41,6 @@ static int find_topic(struct work *w, const struct store_op *op, struct reader *
     return 1;
 }
 
-/* Runs a statement that takes up to three numbers and gives no rows. */
-static int run(struct work *w, enum sql sql, unsigned n, const uint64_t *numbers) {
-    struct query q;
-    query_begin(&q, &w->db, sql);
-    for (unsigned i = 0; i < n; i++) query_u64(&q, numbers[i]);
-    return query_run(&q);
-}
-#define RUN(w, sql, ...)                                                                                     \
-    run(w, sql, sizeof((uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t), (uint64_t[]){__VA_ARGS__})
-
 /* ---- dropping ---- */
 
 int work_topic_drop(struct work *w, uint64_t topic, uint64_t from, uint64_t to) {
@@ -70,8 +60,8 @@ int work_topic_drop(struct work *w, uint64_t topic, uint64_t from, uint64_t to) 
         err = work_blob_release(w, blob, size);
     }
     query_end(&q);
-    if (err == 0 && any) err = RUN(w, SQL_MESSAGE_DROP, topic, from, to);
-    return err == 0 ? RUN(w, SQL_ACK_DROP, topic, from, to) : err;
+    if (err == 0 && any) err = DB_RUN(&w->db, SQL_MESSAGE_DROP, topic, from, to);
+    return err == 0 ? DB_RUN(&w->db, SQL_ACK_DROP, topic, from, to) : err;
 }
 
 /* Drops it if all that are before it have acknowledged it: acks, including all of the topic's. */
@@ -140,15 +130,15 @@ static int acknowledge_up_to(struct work *w, struct reader *r, uint64_t message)
     int err = next_unread(w, r, message, &next);
     if (err != 0) return err;
     r->position = next ? next - 1 : r->last;
-    err = RUN(w, SQL_SUBSCRIPTION_MOVE, r->position, r->id);
-    if (err == 0 && from < r->position) err = RUN(w, SQL_ACK_OF, r->topic, r->position, r->id);
+    err = DB_RUN(&w->db, SQL_SUBSCRIPTION_MOVE, r->position, r->id);
+    if (err == 0 && from < r->position) err = DB_RUN(&w->db, SQL_ACK_OF, r->topic, r->position, r->id);
     return err == 0 ? settle(w, r->topic, from, r->position) : err;
 }
 
 /* One message, that is not acknowledged; first: the first of those. */
 static int acknowledge(struct work *w, struct reader *r, uint64_t message, uint64_t first) {
     if (message == first) return acknowledge_up_to(w, r, message);
-    int err = RUN(w, SQL_ACK_NEW, r->topic, message, r->id);
+    int err = DB_RUN(&w->db, SQL_ACK_NEW, r->topic, message, r->id);
     return err == 0 ? settle(w, r->topic, message, message) : err;
 }
 
@@ -202,7 +192,7 @@ int work_topic_subscribe(struct work *w, struct store_op *op) {
     query_text(&q, op->name);
     query_u64(&q, r.position);
     err = query_run(&q);
-    if (err == 0) err = RUN(w, SQL_TOPIC_COUNT, 1, r.topic);
+    if (err == 0) err = DB_RUN(&w->db, SQL_TOPIC_COUNT, 1, r.topic);
     w->counts.subscriptions += err == 0;
     return err == 0 ? ret_subscription(op, &r) : err;
 }
@@ -210,18 +200,18 @@ int work_topic_subscribe(struct work *w, struct store_op *op) {
 int work_topic_unsubscribe(struct work *w, struct store_op *op) {
     struct reader r;
     int err = find_reader(w, op, &r);
-    if (err == 0) err = RUN(w, SQL_ACK_OF, r.topic, r.last, r.id);
-    if (err == 0) err = RUN(w, SQL_SUBSCRIPTION_DROP, r.id);
+    if (err == 0) err = DB_RUN(&w->db, SQL_ACK_OF, r.topic, r.last, r.id);
+    if (err == 0) err = DB_RUN(&w->db, SQL_SUBSCRIPTION_DROP, r.id);
     if (err != 0) return err;
     w->counts.subscriptions--;
     if (r.subscriptions > 1) {
-        err = RUN(w, SQL_TOPIC_COUNT, (uint64_t)-1, r.topic);
+        err = DB_RUN(&w->db, SQL_TOPIC_COUNT, (uint64_t)-1, r.topic);
         return err == 0 ? settle(w, r.topic, r.position + 1, r.last) : err;
     }
     w->counts.topics--;
     err = work_topic_drop(w, r.topic, 0, r.last);
-    if (err == 0) err = RUN(w, SQL_TOPIC_FLOOR, r.last);
-    return err == 0 ? RUN(w, SQL_TOPIC_DROP, r.topic) : err;
+    if (err == 0) err = DB_RUN(&w->db, SQL_TOPIC_FLOOR, r.last);
+    return err == 0 ? DB_RUN(&w->db, SQL_TOPIC_DROP, r.topic) : err;
 }
 
 int work_topic_load(struct work *w, struct store_op *op) {
@@ -264,7 +254,7 @@ int work_topic_append(struct work *w, struct store_op *op) {
     query_text(&q, m->type);
     query_bytes(&q, m->body.blob ? (struct slice){0} : m->body.bytes);
     err = query_run(&q);
-    if (err == 0) err = RUN(w, SQL_TOPIC_LAST, r.last + 1, r.topic);
+    if (err == 0) err = DB_RUN(&w->db, SQL_TOPIC_LAST, r.last + 1, r.topic);
     if (err != 0) return err;
     op->message_id = r.last + 1;
     op->count = (size_t)r.subscriptions;

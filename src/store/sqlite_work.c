@@ -14,22 +14,13 @@ int work_body_take(struct work *w, const struct store_body *body, uint64_t kept,
         return 0;
     }
     int err = blobs_take(w->blobs, body->blob, ret_size);
-    if (err != 0) return err;
-    struct query q;
-    query_begin(&q, &w->db, SQL_BLOB_NEW);
-    query_u64(&q, body->blob);
-    query_u64(&q, *ret_size);
-    return query_run(&q);
+    return err == 0 ? DB_RUN(&w->db, SQL_BLOB_NEW, body->blob, *ret_size) : err;
 }
 
 int work_blob_release(struct work *w, uint64_t blob, uint64_t size) {
     if (!blob) return 0;
     int err = blobs_release(w->blobs, blob, size);
-    if (err != 0) return err;
-    struct query q;
-    query_begin(&q, &w->db, SQL_BLOB_DROP);
-    query_u64(&q, blob);
-    return query_run(&q);
+    return err == 0 ? DB_RUN(&w->db, SQL_BLOB_DROP, blob) : err;
 }
 
 int work_body_discard(struct work *w, const struct store_body *body) {

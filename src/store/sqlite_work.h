@@ -55,8 +55,17 @@ struct job_row {
     uint64_t seq, message_blob, message_size, answer_blob, answer_size;
 };
 
+/* How a job stands. */
+struct job_stand {
+    uint64_t seq, fence, message_blob, message_size;
+    enum store_job_state state;
+};
+int work_job_stand(struct work *w, struct store_id id, struct job_stand *ret); /* sqlite_list.c */
+
 /* sqlite_list.c: reads SQL_JOB's columns. */
 int work_job_read(struct query *q, struct arena *memory, struct store_job *ret, struct job_row *ret_row);
+/* op->job.id into op->ret_job, without message and answer. */
+int work_job_find(struct work *w, struct store_op *op, struct job_row *ret_row);
 /* The message, or the answer (SQL_JOB_MESSAGE, SQL_JOB_ANSWER) of a row. */
 int work_job_read_message(struct work *w, enum sql sql, const struct job_row *row, struct arena *memory,
                           struct store_message *ret);

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "sqlite_world.h"
+#include "store/sqlite_db.h"
 #include "weir/weir.h"
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -223,6 +224,35 @@ static void test_restart(void **state) {
     world_open(&w);
     assert_int_equal(subscribe(&w, "t", "b"), 0);
     assert_true(append(&w, "t", "4") > third); /* ids are never used again */
+    world_fini(&w);
+}
+
+static void put_large(struct world *w, uint64_t n) {
+    static char text[60000];
+    struct call c;
+    memset(text, 'x', sizeof text - 1);
+    begin_put(&c, n, false, text);
+    assert_int_equal(run(w, &c), 0);
+    store_op_fini(&c.op);
+}
+
+/* Its file is laid out at the start, and it is begun anew before it would need more. */
+static void test_log_keeps_its_length(void **state) {
+    struct world w;
+    struct stat before, after;
+    (void)state;
+    world_init(&w);
+    world_open(&w);
+    assert_int_equal(stat(file_in(&w, "weir.db-wal"), &before), 0);
+    assert_true(before.st_size > DB_LOG_PAGES * 4096);
+    uint64_t n = 0;
+    while (n * 60000 < 3 * (uint64_t)before.st_size) put_large(&w, ++n);
+    assert_int_equal(stat(file_in(&w, "weir.db-wal"), &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+    assert_int_equal(stats(&w).jobs[STORE_QUEUED], n);
+    store_close(&w.store);
+    world_open(&w);
+    assert_int_equal(stats(&w).jobs[STORE_QUEUED], n);
     world_fini(&w);
 }
 
@@ -525,6 +555,7 @@ int main(void) {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_log_keeps_its_length),
         cmocka_unit_test(test_newer_version),
         cmocka_unit_test(test_somebody_elses),
         cmocka_unit_test(test_damage),
