@@ -4,7 +4,8 @@
 
     bench/durable.py [--build build-release] [--rounds 5] [--seconds 3] [--million 1000000] [--latency 1]
 
---latency 1: only how long a submit takes at a given rate (open loop), a section of its own.
+--latency 1: only how long a submit takes by one client, and at given rates (open loop), a section of its own; beside it
+bench/sync_server.c, which does nothing but write and sync for what comes, and a sync alone.
 
 All load is bench/durable_load.c: connections that each submit a job of 100 bytes, wait for the acknowledgement, and
 submit the next. Eight slots or connections work jobs off meanwhile. A round's figure is jobs over the time until the
@@ -27,6 +28,7 @@ import common
 
 CLIENTS = (1, 8, 64, 512)
 WORKERS = 8
+COMMIT = 24 * 1024  # bytes: six pages of the log
 
 
 def directory():
@@ -34,14 +36,19 @@ def directory():
     return tempfile.mkdtemp(prefix="weir-bench-", dir=os.environ.get("BENCH_DIR", "/var/tmp"))
 
 
-def fsync_us(size=4096):
-    """Median and 99th percentile of fdatasync after a write of so many bytes over old ones."""
+def fsync_us(size=4096, rate=None, seconds=None):
+    """Median and 99th percentile of fdatasync after a write of so many bytes over old ones: rate times a second, or one
+    after the other."""
     where = directory()
     fd = os.open(f"{where}/f", os.O_RDWR | os.O_CREAT)
-    os.write(fd, bytes(1 << 20))
-    took = []
-    for i in range(2000):
-        os.pwrite(fd, bytes(size), i % 16 * size)
+    os.write(fd, bytes(1 << 22))
+    os.fsync(fd)
+    took, due = [], time.monotonic()
+    for i in range(int(rate * seconds) if rate else 2000):
+        if rate:
+            due += 1 / rate
+            time.sleep(max(0, due - time.monotonic()))
+        os.pwrite(fd, bytes(size), i * size % (1 << 22))
         began = time.monotonic_ns()
         os.fdatasync(fd)
         took.append((time.monotonic_ns() - began) / 1000)
@@ -133,6 +140,14 @@ class Gearmand(Peer):
         self.counter()
 
 
+class GroupCommit(Peer):
+    def __init__(self, build):
+        super().__init__(build, "group commit")
+        self.port = common.free_port()
+        self.start("server", f"{build}/bench/sync_server", str(self.port), f"{self.data}/f", str(COMMIT), stdout=subprocess.DEVNULL)
+        common.until(lambda: common.connects(self.port), "sync_server listens")
+
+
 def spread(values, form="{:,.0f}"):
     return f"{form.format(statistics.median(values))} ({form.format(min(values))} to {form.format(max(values))})"
 
@@ -221,33 +236,56 @@ def million(args):
     return result
 
 
+LOADS = {"1 client, one after the other": ("-c", "1"), "500/s": ("-r", "500"), "2,000/s": ("-r", "2000"),
+         "5,000/s": ("-r", "5000")}
+
+
+def submits(args, port, load):
+    """Their latencies in ms."""
+    out = subprocess.run([f"{args.build}/src/cli/weir", "bench", f"http://127.0.0.1:{port}/hello", *load, "-d",
+                          f"{args.seconds}s", "-H", "Prefer: respond-async", "--json"], check=True, capture_output=True, text=True)
+    took = json.loads(out.stdout)["latency_ms"]
+    return took["p50"], took["p99"]
+
+
 def latency(args):
-    """Submits at fixed rates by 64 connections; time counts from when one is due."""
-    syncs = [(size, *fsync_us(size)) for size in (4096, 52 * 1024)]
-    rows = []
-    for rate in (500, 2000, 5000):
-        rounds = []
-        for _ in range(args.rounds):
+    """{load: rounds}: of the hub, of group commit alone, and of a sync as often as the hub made one: p50 and p99 in ms."""
+    rows = {name: [] for name in LOADS}
+    for r in range(args.rounds):
+        for name, load in LOADS.items():
             weir = Weir(args.build)
-            out = subprocess.run([f"{args.build}/src/cli/weir", "bench", f"http://127.0.0.1:{weir.port}/hello", "-r", str(rate),
-                                  "-d", f"{args.seconds}s", "-H", "Prefer: respond-async", "--json"], check=True,
-                                 capture_output=True, text=True).stdout
-            rounds.append(json.loads(out))
+            before = weir.metric("weir_store_commits_total")
+            submit = submits(args, weir.port, load)
+            commits = (weir.metric("weir_store_commits_total") - before) / args.seconds
             weir.stop()
-        rows.append((rate, rounds))
-    return syncs, rows
+            alone = GroupCommit(args.build)
+            least = submits(args, alone.port, load)
+            alone.stop()
+            sync = tuple(us / 1000 for us in fsync_us(COMMIT, commits, args.seconds))
+            rows[name].append({"submit": submit, "least": least, "sync": sync, "commits": commits})
+            print(f"round {r + 1}: {name}: " + ", ".join(f"{what} {v[0]:.2f}, {v[1]:.2f} ms"
+                  for what, v in rows[name][-1].items() if what != "commits") + f"; {commits:.0f} commits/s", flush=True)
+    return rows
 
 
-def report_latency(args, syncs, rows):
-    lines = [f"{common.machine()}. 64 connections, {args.rounds} rounds of {args.seconds} s at each rate; each job is run and "
-             "finished, too, and each round begins with an empty store. Medians of the rounds, and their spread.", "",
-             "| submits/s | p50 | p99 |", "|---|---|---|"]
-    for rate, rounds in rows:
-        took = {p: spread([r["latency_ms"][p] for r in rounds], "{:.2f}") for p in ("p50", "p99")}
-        lines.append(f"| {rate:,} | {took['p50']} ms | {took['p99']} ms |")
-    lines += ["", "One fdatasync on this disk, in a loop of its own: " +
-              "; ".join(f"of {size // 1024} KiB median {p50 / 1000:.2f} ms, p99 {p99 / 1000:.2f} ms" for size, p50, p99 in syncs) +
-              ". A commit of one job writes 12 to 13 pages, 52 KiB."]
+def report_latency(args, rows):
+    def column(rounds, what, i):
+        return spread([r[what][i] for r in rounds], "{:.2f}")
+
+    def ratio(rounds, to):
+        return spread([r["submit"][1] / r[to][1] for r in rounds], "{:.1f}")
+
+    lines = [f"{common.machine()}. {args.rounds} rounds of {args.seconds} s, medians and their spread; each job is run and "
+             "finished, too; rates are open loops over 64 connections, where time counts from when a request is due. Each "
+             "round begins with an empty store. Beside each round of weir, in the same minute: the same client at "
+             f"`bench/sync_server.c`, which does nothing but write {COMMIT // 1024} KiB (about what a commit of one job writes) over "
+             "old bytes and sync them, once for all that came meanwhile; and such a sync alone, as often as the hub made one.", "",
+             "| submits | weir: p50 ms | p99 ms | commits/s | group commit alone: p50 ms | p99 ms | a sync: p50 ms | p99 ms | "
+             "p99: weir / group commit alone | weir / a sync |", "|---|---|---|---|---|---|---|---|---|---|"]
+    for name, rounds in rows.items():
+        cells = [column(rounds, what, i) for what in ("submit", "least", "sync") for i in (0, 1)]
+        cells.insert(2, spread([r["commits"] for r in rounds]))
+        lines.append(" | ".join([f"| {name}", *cells, ratio(rounds, "least"), ratio(rounds, "sync")]) + " |")
     return "\n".join(lines)
 
 
@@ -286,7 +324,7 @@ def gearmand_version():
 def main():
     args = common.arguments(__doc__, rounds=5, seconds=3, million=1000000, latency=0)
     if args.latency:
-        text = report_latency(args, *latency(args))
+        text = report_latency(args, latency(args))
         common.write_section("durable-latency", "## Durable jobs: how long a submit takes\n\n" + text)
         print(text)
         return
