@@ -23,10 +23,15 @@ static void on_stop(int number) {
 }
 
 static void catch_signals(void) {
-    struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART}, ignore = {.sa_handler = SIG_IGN};
+    struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigaction(SIGTERM, &stop, NULL);
     sigaction(SIGINT, &stop, NULL);
-    sigaction(SIGPIPE, &ignore, NULL);
+}
+
+/* What writing reports by itself: a peer that is gone, a file beyond the limit of sizes. */
+static void ignore_signals(void) {
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 /* While there is no hub to stop yet, or no more, stop signals wait. */
@@ -41,6 +46,7 @@ static void hold_stops(bool hold) {
 static int serve(struct cli *cli, const struct config *config) {
     struct hub *hub = NULL;
     char *text = NULL;
+    ignore_signals();
     hold_stops(true);
     int err = hub_new(config, &hub, &text);
     if (err) {

@@ -190,7 +190,7 @@ static void on_due(uv_poll_t *poll, int status, int events) {
 static void count_unsent(struct load *l) {
     if (l->o.rate <= 0 || l->end_ns == UINT64_MAX || l->stopped) return;
     double left = (double)(l->end_ns - l->started_ns) - l->next_due_ns;
-    double unsent = left > 0 ? 1 + floor(left * l->o.rate / 1e9) : 0;
+    double unsent = left > 0 ? ceil(left * l->o.rate / 1e9 - 1e-6) : 0;
     if (l->o.requests && unsent > (double)(l->o.requests - l->result.started))
         unsent = (double)(l->o.requests - l->result.started);
     l->result.errors[LOAD_unsent] += (uint64_t)unsent;

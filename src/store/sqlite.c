@@ -106,7 +106,7 @@ static struct store_op *first_of(struct lane *lane) {
 
 /* With lock; without it while it works. */
 static void copy_log(struct sqlite_store *s) {
-    uint64_t copied = 0;
+    uint64_t copied = s->copied;
     pthread_mutex_unlock(&s->lock);
     db_copy_log(&s->reader.db, &copied);
     pthread_mutex_lock(&s->lock);
@@ -259,8 +259,6 @@ static void stop(struct sqlite_store *s) {
     s->stopping = true;
     for (int i = 0; i < LANES; i++) pthread_cond_broadcast(&s->lanes[i].wake);
     pthread_mutex_unlock(&s->lock);
-    /* In this order: the reader waits for what the writer has to do, the blobs' removes what it has dropped.
-     */
     for (int i = 0; i < LANES; i++)
         if (s->lanes[i].runs) pthread_join(s->lanes[i].thread, NULL);
 }

@@ -233,19 +233,40 @@ static void run_writes(struct sqlite_store *s, struct list *ops) {
 
 /* ---- the log ---- */
 
-static void tend_log(struct sqlite_store *s) {
-    bool wanted;
+/*
+ * The reader copies the log's pages into the database, and the writer begins it anew when there is little
+ * left to copy; or much, when it has grown all the same, so that whoever writes waits for the copying.
+ *
+ * Never do both look at the log at a time, and never is a log copied that has been copied whole: up to
+ * version 3.51.2 SQLite may lose what is committed when a copy begins on such a log just while a commit
+ * begins it anew (sqlite.org/wal.html, "The WAL-Reset Bug"). So copied must not be less than what is.
+ */
+static bool wants_restart(struct sqlite_store *s, uint64_t *ret_copied) {
+    bool restart = false;
     pthread_mutex_lock(&s->lock);
-    if (s->wal_pages < s->copied) s->copied = 0; /* it has been started again */
-    wanted = !s->checkpoint && s->wal_pages >= s->copied + CHECKPOINT_PAGES;
-    s->checkpoint |= wanted;
-    if (wanted) pthread_cond_signal(&s->lanes[LANE_READER].wake);
-    pthread_mutex_unlock(&s->lock);
-
+    if (s->wal_pages < s->copied) s->copied = 0; /* a commit has begun it anew */
+    uint64_t left = s->wal_pages - s->copied;
     if (s->wal_pages < DB_LOG_PAGES) s->restart_at = DB_LOG_PAGES;
-    if (s->wal_pages < s->restart_at) return;
+    if (!s->checkpoint) {
+        restart = s->wal_pages >= s->restart_at &&
+                  (left < CHECKPOINT_PAGES || s->wal_pages >= DB_LOG_PAGES + DB_LOG_SPARE);
+        s->checkpoint = !restart && left >= CHECKPOINT_PAGES;
+        if (s->checkpoint) pthread_cond_signal(&s->lanes[LANE_READER].wake);
+    }
+    *ret_copied = s->copied;
+    pthread_mutex_unlock(&s->lock);
+    return restart;
+}
+
+static void tend_log(struct sqlite_store *s) {
+    uint64_t copied;
+    if (!wants_restart(s, &copied)) return;
+    bool restarted = db_restart_log(&s->writer.db, &copied);
     s->restart_at = s->wal_pages + RESTART_AGAIN_PAGES;
-    db_restart_log(&s->writer.db);
+    if (restarted) s->wal_pages = copied = 0;
+    pthread_mutex_lock(&s->lock);
+    s->copied = copied;
+    pthread_mutex_unlock(&s->lock);
 }
 
 void batch_run(struct sqlite_store *s, struct list *ops) {

@@ -165,16 +165,22 @@ void db_rollback(struct db *db) {
 /* ---- the log ---- */
 
 /* An error is no harm: the log is as good as the file, and the next one tries again. */
-void db_copy_log(struct db *db, uint64_t *ret_pages) {
-    int pages = 0, copied = 0;
-    sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &copied);
-    *ret_pages = copied > 0 ? (uint64_t)copied : 0;
+static int checkpoint(struct db *db, int mode, uint64_t *pages) {
+    int copied = -1;
+    int r = sqlite3_wal_checkpoint_v2(db->handle, NULL, mode, NULL, &copied);
+    if (copied >= 0) *pages = (uint64_t)copied;
+    return r;
 }
 
-void db_restart_log(struct db *db) {
+void db_copy_log(struct db *db, uint64_t *pages) {
+    checkpoint(db, SQLITE_CHECKPOINT_PASSIVE, pages);
+}
+
+bool db_restart_log(struct db *db, uint64_t *pages) {
     sqlite3_busy_timeout(db->handle, 0);
-    sqlite3_wal_checkpoint_v2(db->handle, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+    int r = checkpoint(db, SQLITE_CHECKPOINT_RESTART, pages);
     sqlite3_busy_timeout(db->handle, BUSY_MS);
+    return r == SQLITE_OK;
 }
 
 /* ---- opening ---- */
@@ -321,15 +327,20 @@ static int write_zeros(int fd, off_t from, off_t to) {
    then their syncs need not wait for the file system's own log, which takes a third of their time. SQLite
    takes what is behind the last frame for none, as it does with what is left of a longer log. An error is no
    harm. */
-static void lay_out_log(const char *path) {
+static void lay_out_log(struct db *db, const char *path) {
     char *name;
     if (asprintf(&name, "%s-wal", path) < 0) return;
     int fd = open(name, O_RDWR | O_CLOEXEC);
     free(name);
-    if (fd < 0) return; /* in memory */
+    if (fd < 0) return;
+    if (execute(db, "BEGIN IMMEDIATE") != 0) { /* nobody else may write to it meanwhile */
+        close(fd);
+        return;
+    }
     off_t was = lseek(fd, 0, SEEK_END);
     if (was >= 0 && was < LOG_BYTES && has_room(fd, LOG_BYTES) && write_zeros(fd, was, LOG_BYTES) != 0)
         (void)!ftruncate(fd, was);
+    execute(db, "ROLLBACK");
     close(fd);
 }
 
@@ -344,7 +355,6 @@ static int make_ready(struct db *db, const char *path, char **ret_text) {
                           "PRAGMA journal_size_limit = 67108864; PRAGMA secure_delete = OFF;"
                           "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY");
     if (err == 0) err = migrate(db, version);
-    if (err == 0) lay_out_log(path);
     return err == 0 ? prepare_all(db) : err;
 }
 
@@ -365,6 +375,7 @@ int db_open(struct db *db, const char *path, char **ret_text) {
     const char *name = path ? path : ":memory:";
     int err = connect_to(db, name, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
     if (err == 0) err = make_ready(db, name, ret_text);
+    if (err == 0 && path) lay_out_log(db, path);
     if (err != 0 && !*ret_text)
         db_refuse(ret_text, err, "%s cannot be opened: %s. %s", name,
                   db->handle ? sqlite3_errmsg(db->handle) : "out of memory", advice(err));

@@ -44,11 +44,12 @@ int db_pages(struct db *db, uint64_t *ret_pages, uint64_t *ret_free);
 /* Ends a transaction in any state that an error has left it in. */
 void db_rollback(struct db *db);
 
-/* Copies what it can of the log into the file, without keeping anybody waiting. *ret_pages: how much of it is
-   there now. */
-void db_copy_log(struct db *db, uint64_t *ret_pages);
-/* Copies all of it, so that the next transaction begins it anew; less, if somebody reads it just now. */
-void db_restart_log(struct db *db);
+/* Copies what it can of the log into the file, without keeping anybody waiting. *pages: how much of it is
+   there now; left as it is when that cannot be told. */
+void db_copy_log(struct db *db, uint64_t *pages);
+/* Copies all of it, so that the next transaction begins it anew: true. false: somebody reads it just now;
+ *pages as above. */
+bool db_restart_log(struct db *db, uint64_t *pages);
 
 /* sqlite_schema.c */
 extern const char *const db_migrations[]; /* ends with NULL */

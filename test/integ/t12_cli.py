@@ -218,7 +218,9 @@ class Commands(Case):
         self.worker(h, slots=2, offer=["sleep"])
         p = self.weir("bench", h.url + "/sleep?ms=100", "--duration", "500ms", "--rate", "100", "--connections", "2",
                       "--json", expect=1)
-        self.assertTrue(30 <= json.loads(p.stdout)["errors"]["unsent"] <= 45, p.stdout)
+        got = json.loads(p.stdout)
+        self.assertEqual(got["started"] + got["errors"]["unsent"], 50, got)
+        self.assertTrue(30 <= got["errors"]["unsent"] <= 45, got)
 
     def test_bench_unreachable_is_3(self):
         self.weir("bench", f"http://127.0.0.1:{self.closed_port()}/", "--duration", "500ms", expect=3)

@@ -4,6 +4,7 @@
 is room again. On a small file system of the test's own, where it may mount one; and with max-data."""
 
 import os
+import resource
 import signal
 import subprocess
 
@@ -101,6 +102,24 @@ class DiskFull(Case):
         self.all_end(h, [small])
         self.assertEqual(len(self.logged("started")), 1)
         del worker
+
+    def test_a_limit_of_file_sizes(self):
+        """What would go beyond it is refused as on any error of the disk; the hub goes on."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, limits[1]))
+        try:
+            h = self.hub("--data", os.path.join(self.directory, "data"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        self.worker(h, offer=["sink"]).stop()
+        h.wait_workers(0)
+        with self.client(h) as c:
+            for _ in range(200):
+                r = c.request("POST", "/sink", ASYNC, os.urandom(60_000))
+                if r.status != 202:
+                    break
+            self.assert_problem(r, 503)
+            self.assertEqual(c.request("GET", "/-/jobs?limit=1").status, 200)
 
     @slow(120)
     def test_max_data(self):

@@ -236,8 +236,8 @@ static void put_large(struct world *w, uint64_t n) {
     store_op_fini(&c.op);
 }
 
-/* Its file is laid out at the start, and it is begun anew before it would need more. */
-static void test_log_keeps_its_length(void **state) {
+/* Its file is laid out at the start, and then grows no more than it does while pages are copied. */
+static void test_log_is_bounded(void **state) {
     struct world w;
     struct stat before, after;
     (void)state;
@@ -246,9 +246,9 @@ static void test_log_keeps_its_length(void **state) {
     assert_int_equal(stat(file_in(&w, "weir.db-wal"), &before), 0);
     assert_true(before.st_size > DB_LOG_PAGES * 4096);
     uint64_t n = 0;
-    while (n * 60000 < 3 * (uint64_t)before.st_size) put_large(&w, ++n);
+    while (n * 60000 < 6 * (uint64_t)before.st_size) put_large(&w, ++n);
     assert_int_equal(stat(file_in(&w, "weir.db-wal"), &after), 0);
-    assert_int_equal(after.st_size, before.st_size);
+    assert_in_range(after.st_size, before.st_size, 2 * before.st_size);
     assert_int_equal(stats(&w).jobs[STORE_QUEUED], n);
     store_close(&w.store);
     world_open(&w);
@@ -555,7 +555,7 @@ int main(void) {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_restart),
-        cmocka_unit_test(test_log_keeps_its_length),
+        cmocka_unit_test(test_log_is_bounded),
         cmocka_unit_test(test_newer_version),
         cmocka_unit_test(test_somebody_elses),
         cmocka_unit_test(test_damage),
