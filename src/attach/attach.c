@@ -4,10 +4,7 @@
 #include "attach/zmq.h"
 #include "base/assert.h"
 #include "weir/weir.h"
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 static void on_timer(uv_timer_t *timer) {
     struct attach *a = timer->data;
@@ -57,12 +54,9 @@ static void harden_tcp(struct link *l) {
     uv_os_fd_t fd;
     if (uv_fileno(&l->stream.u.handle, &fd) != 0) return;
     struct attach_config *c = &l->attach->config;
-    int s = (int)(c->heartbeat_us / 1000000), missed = (int)c->heartbeat_missed, on = 1;
+    int s = (int)(c->heartbeat_us / 1000000);
     if (s == 0) s = 1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &s, sizeof(s));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &s, sizeof(s));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &missed, sizeof(missed));
+    io_keep_alive(fd, s, s, (int)c->heartbeat_missed);
 }
 
 int attach_offer(struct attach *a, uint64_t worker, struct slice services) {

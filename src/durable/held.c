@@ -16,7 +16,7 @@
 enum {
     STORE_AGAIN_MS = 1000,
     UNCOUNTED_MS = 1000,
-    NO_ROOM_MS = 30000,
+    NO_ROOM_MS = 30000, /* longer: work was done in vain */
     PROGRESS_MOST = 256,
     RETRY_AFTER_MOST_MS = 24 * 3600 * 1000
 };
@@ -195,18 +195,13 @@ static int write_problem(struct held *h, unsigned status, const char *detail) {
 }
 
 /* It could not be run, through no fault of its own: later, without this counting as an attempt. */
-static void put_off(struct held *h, const char *reason) {
-    release(h, h->job.attempt, now_ms(h) + UNCOUNTED_MS, reason);
-}
-
-/* The same when work was done in vain: not so soon. */
-static void put_off_longer(struct held *h, const char *reason) {
-    release(h, h->job.attempt, now_ms(h) + NO_ROOM_MS, reason);
+static void put_off(struct held *h, uint64_t ms, const char *reason) {
+    release(h, h->job.attempt, now_ms(h) + ms, reason);
 }
 
 static void fail_for_good(struct held *h, unsigned status, const char *detail) {
     if (write_problem(h, status, detail) != 0)
-        put_off(h, "out of memory");
+        put_off(h, UNCOUNTED_MS, "out of memory");
     else
         finish(h, STORE_FAILED, detail);
 }
@@ -238,7 +233,7 @@ static void attempt_failed(struct held *h, unsigned status, const char *reason) 
         h->jobs->stats.tried_again++;
         release(h, h->job.attempt + 1, run_at, reason);
     } else if (h->status == 0 && write_problem(h, status ? status : 502, reason) != 0) {
-        put_off(h, "out of memory");
+        put_off(h, UNCOUNTED_MS, "out of memory");
     } else {
         finish(h, STORE_DEAD, reason);
     }
@@ -379,7 +374,7 @@ static void on_fail(struct requester *r, const struct failure *why) {
         list_push_front(&h->jobs->waiting, &h->waiting); /* before what came after it */
         jobs_retry(h->jobs);
     } else if (unread) {
-        put_off(h, "what is stored of it could not be read");
+        put_off(h, UNCOUNTED_MS, "what is stored of it could not be read");
     } else {
         attempt_failed(h, status, why->detail ? why->detail : error_text(why->error));
     }
@@ -400,7 +395,7 @@ static void judge(struct held *h) {
     }
     struct store_body body = intake_peek(h->intake);
     if (record_answer_end(&h->head, h->status, &body) != 0)
-        put_off(h, "out of memory");
+        put_off(h, UNCOUNTED_MS, "out of memory");
     else if (failed)
         finish(h, STORE_DEAD, "its worker answered with an error");
     else
@@ -414,7 +409,7 @@ static void on_answer_in(void *ctx, int err) {
     if (err == 0 && !h->head.starved)
         judge(h);
     else if (err == 0 || err == WEIR_ENOSPACE || err == WEIR_EUNAVAILABLE || err == WEIR_ENOMEM)
-        put_off_longer(h, "its answer could not be stored");
+        put_off(h, NO_ROOM_MS, "its answer could not be stored");
     else {
         drop_answer(h);
         attempt_failed(h, 502, "its worker went away before its answer was whole");
@@ -468,7 +463,7 @@ static void on_hop_in(void *ctx, int err) {
         h->op.job = h->next;
         submit_op(h);
     } else if (err == WEIR_ENOSPACE || err == WEIR_EUNAVAILABLE || err == WEIR_ENOMEM) {
-        put_off_longer(h, "its next hop could not be stored");
+        put_off(h, NO_ROOM_MS, "its next hop could not be stored");
     } else {
         drop_answer(h);
         attempt_failed(h, 502, "its worker went away before all that it forwards had come");
@@ -492,7 +487,7 @@ static void on_forward(struct requester *r, const struct requester_hop *hop) {
     if (h->next.hop > h->jobs->config.max_hops)
         fail_for_good(h, 508, "it was forwarded more often than max-hops");
     else if (!h->next.service.p || !copy_text(&h->next_texts, &h->next.gather))
-        put_off(h, "out of memory");
+        put_off(h, UNCOUNTED_MS, "out of memory");
     else
         take_in(h, hop->message->body, on_hop_in);
 }
@@ -565,7 +560,7 @@ void held_scatter_read(struct held *h, int err) {
     struct failure why = {0};
     if (err == 0) err = record_message(h->job.message.head, c->max_head * 4, &m);
     if (err != 0) {
-        put_off(h, "what is stored of it could not be read");
+        put_off(h, UNCOUNTED_MS, "what is stored of it could not be read");
         return;
     }
     struct jobs_scatter s = {

@@ -233,6 +233,14 @@ void stream_user_timeout(struct stream *s, unsigned ms) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
 }
 
+void io_keep_alive(int fd, int idle_s, int every_s, int times) {
+    static const int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof(times));
+}
+
 void stream_close_after_write(struct stream *s) {
     if (s->closing || s->close_after_write) return;
     s->close_after_write = true;

@@ -144,6 +144,9 @@ bool stream_end(struct stream *s);
 /* How long the peer may leave something unacknowledged (TCP_USER_TIMEOUT of tcp(7); nothing on unix sockets).
  */
 void stream_user_timeout(struct stream *s, unsigned ms);
+/* The kernel probes a connection that is quiet for idle_s seconds, every every_s seconds, and ends it when
+   times probes stay unanswered (SO_KEEPALIVE of tcp(7)). fd: a TCP socket; others are left as they are. */
+void io_keep_alive(int fd, int idle_s, int every_s, int times);
 /* Closes now; what is not yet written is lost. Harmless when closing already. */
 void stream_close(struct stream *s);
 /* Sends what is pending, then FIN, then drops what still comes in until the peer's FIN, at most 1 s (so that

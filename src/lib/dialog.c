@@ -141,12 +141,9 @@ static int connect_within(const struct dialog *d, int fd, const struct sockaddr 
 }
 
 static void set_up(int fd) {
-    static const int one = 1, idle = ALIVE_IDLE_S, every = ALIVE_EVERY_S, times = ALIVE_TIMES;
+    static const int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
+    io_keep_alive(fd, ALIVE_IDLE_S, ALIVE_EVERY_S, ALIVE_TIMES);
 }
 
 static int dial(struct dialog *d, const struct sockaddr_storage *to, socklen_t size) {

@@ -47,6 +47,15 @@ bool sqlite_is_full(struct sqlite_store *s, uint64_t more) {
     return full;
 }
 
+int sqlite_measure(struct sqlite_store *s, uint64_t *ret_bytes, uint64_t *ret_used) {
+    uint64_t pages, free_pages;
+    int err = db_pages(&s->writer.db, &pages, &free_pages);
+    if (err != 0) return err;
+    *ret_bytes = pages * s->page_size;
+    *ret_used = (pages - free_pages) * s->page_size;
+    return 0;
+}
+
 /* ---- the writer ---- */
 
 /* The next ones, not too many. Their number. */
@@ -364,15 +373,10 @@ static int open_blobs(struct sqlite_store *s) {
 }
 
 static int count_all(struct sqlite_store *s) {
-    uint64_t pages, free_pages;
     int err = work_count(&s->writer);
-    if (err == 0) err = number(s, SQL_PAGE_SIZE, &s->page_size);
-    if (err == 0) err = db_pages(&s->writer.db, &pages, &free_pages);
-    if (err != 0) return err;
     s->stats = s->writer.counts;
-    s->stats.bytes = pages * s->page_size;
-    s->used = (pages - free_pages) * s->page_size;
-    return 0;
+    if (err == 0) err = number(s, SQL_PAGE_SIZE, &s->page_size);
+    return err == 0 ? sqlite_measure(s, &s->stats.bytes, &s->used) : err;
 }
 
 static int log_grows(void *ctx, sqlite3 *handle, const char *name, int pages) {

@@ -125,16 +125,6 @@ static void run_reads(struct sqlite_store *s, struct list *reads) {
 
 /* ---- writing ---- */
 
-/* What the database has come to, within the transaction. */
-static int measure(struct sqlite_store *s, uint64_t *ret_bytes, uint64_t *ret_used) {
-    uint64_t pages, free_pages;
-    int err = db_pages(&s->writer.db, &pages, &free_pages);
-    if (err != 0) return err;
-    *ret_bytes = pages * s->page_size;
-    *ret_used = (pages - free_pages) * s->page_size;
-    return 0;
-}
-
 static int run_all(struct sqlite_store *s, struct list *ops) {
     uint64_t more = 0;
     LIST_FOR (node, ops) {
@@ -186,7 +176,7 @@ static int attempt(struct sqlite_store *s, struct list *ops, bool *ret_begun) {
     int err = db_run(db, SQL_BEGIN);
     *ret_begun = err == 0;
     if (err == 0) err = run_all(s, ops);
-    if (err == 0) err = measure(s, &bytes, &used);
+    if (err == 0) err = sqlite_measure(s, &bytes, &used);
     if (err == 0 && s->config.unsafe_ack) {
         settle(ops);
         sqlite_complete(s, ops);

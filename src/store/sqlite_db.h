@@ -47,8 +47,8 @@ void db_rollback(struct db *db);
 /* Copies what it can of the log into the file, without keeping anybody waiting. *pages: how much of it is
    there now; left as it is when that cannot be told. */
 void db_copy_log(struct db *db, uint64_t *pages);
-/* Copies all of it, so that the next transaction begins it anew: true. false: somebody reads it just now;
- *pages as above. */
+/* Copies all of it, so that the next transaction begins it anew: true. False: somebody reads it just now.
+   What is in *pages: as above. */
 bool db_restart_log(struct db *db, uint64_t *pages);
 
 /* sqlite_schema.c */

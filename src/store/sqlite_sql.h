@@ -45,8 +45,8 @@
     X(JOB_STEP, "UPDATE job SET kind = ?, service = ?, gather = ?, hop = ?, priority = ?, cost = ?, "        \
                 "attempt = 0, message_blob = ?, message_size = ? WHERE seq = ?")                             \
     X(JOB_RELEASE, "UPDATE job SET state = 0, attempt = ?, run_at = ?, reason = ? WHERE seq = ?")            \
-    X(JOB_FINISH, "UPDATE job SET state = ?, ended = ?, expires = ?, callback_at = ?, callback_attempt = "   \
-                  "0, reason = ?, "                                                                          \
+    X(JOB_FINISH, "UPDATE job SET state = ?, ended = ?, expires = ?, callback_at = ?, "                      \
+                  "callback_attempt = 0, reason = ?, "                                                       \
                   "status = ?, message_blob = ?, message_size = ?, answer_blob = ?, answer_size = ? "        \
                   "WHERE seq = ?")                                                                           \
     X(JOB_REVIVE, "UPDATE job SET state = 0, attempt = 0, run_at = 0, ended = 0, expires = 0, status = 0, "  \

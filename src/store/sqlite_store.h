@@ -54,6 +54,8 @@ struct sqlite_store {
 void sqlite_complete(struct sqlite_store *s, struct list *ops);
 /* Would this many bytes more be over the limit? */
 bool sqlite_is_full(struct sqlite_store *s, uint64_t more);
+/* The writer's: what the database has come to, within a transaction or without. used: without free pages. */
+int sqlite_measure(struct sqlite_store *s, uint64_t *ret_bytes, uint64_t *ret_used);
 
 /* sqlite_batch.c: what the three threads do with what they have taken. Hand it all back. */
 void batch_run(struct sqlite_store *s, struct list *ops);

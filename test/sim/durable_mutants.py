@@ -11,7 +11,6 @@ the list cannot rot in silence. First the unchanged engine passes everything. Ex
 one that it names. Crashes and hangs count as caught. When a unit test that is named has objected, the simulator is not
 asked.
 """
-import argparse
 import concurrent.futures
 import os
 import pathlib
@@ -23,7 +22,8 @@ import tempfile
 import time
 from typing import NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from mutation import CRASH, HANG, Bad, arguments, check_names, compile_file, copy_tree, link, object_of, replace_once, sources
+
 COPIED = ["src/*/*.[ch]", "include/weir/*.h", "test/sim/*.[ch]", "test/lib/*.[ch]", "test/store/*.[ch]",
           "test/unit/*durable*.[ch]"]
 LIBRARY = ["src/base/*.c", "src/wire/*.c", "src/core/*.c", "src/durable/[!t]*.c", "src/store/store.c",
@@ -39,9 +39,6 @@ AT_ONCE = 2
 SEEDS = range(1, 9)
 STEPS = 20000
 SECONDS = 60  # the unchanged engine needs less than five
-
-CRASH = "crash/assert"
-HANG = "hang"
 
 
 class Mutant(NamedTuple):
@@ -182,38 +179,15 @@ MUTANTS = [
 ]
 
 
-class Bad(Exception):
-    """The list is wrong, or the machine."""
-
-
-def sources(tree, patterns):
-    return [str(p.relative_to(tree)) for pattern in patterns for p in sorted(tree.glob(pattern))
-            if p.name not in ("test_model.c",)]
-
-
-def object_of(source):
-    return source.replace("/", "__") + ".o"
-
-
-def compile_file(tree, source, to):
-    run = subprocess.run([*GCC, "-c", source, "-o", to], cwd=tree, capture_output=True, text=True)
-    if run.returncode != 0:
-        raise Bad(f"{source} does not compile: {run.stderr}")
-
-
 class Builder:
     """The unchanged objects, made once; a mutant changes one of them."""
 
     def __init__(self, directory, pool):
         self.base = directory / "unchanged"
-        for pattern in COPIED:
-            for path in ROOT.glob(pattern):
-                target = self.base / path.relative_to(ROOT)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+        copy_tree(COPIED, self.base)
         self.library = sources(self.base, LIBRARY)
         own = sorted({s for some in PROGRAMS.values() for s in some})
-        list(pool.map(lambda s: compile_file(self.base, s, self.base / object_of(s)), self.library + own))
+        list(pool.map(lambda s: compile_file(GCC, self.base, s, object_of(s)), self.library + own))
         self.programs = self.link(self.base, None, None)
 
     def link(self, directory, changed, changed_object):
@@ -221,19 +195,13 @@ class Builder:
         for name, own in PROGRAMS.items():
             objects = [changed_object if s == changed else self.base / object_of(s) for s in self.library + own]
             programs[name] = directory / name
-            run = subprocess.run(["gcc", *map(str, objects), *LINK, "-o", str(programs[name])], capture_output=True,
-                                 text=True)
-            if run.returncode != 0:
-                raise Bad(f"it does not link: {run.stderr}")
+            link(objects, LINK, programs[name])
         return programs
 
     def text(self, m):
         text = (self.base / m.file).read_text()
         for old, new in m.edits:
-            found = list(re.finditer(r"\s+".join(map(re.escape, old.split())), text))
-            if len(found) != 1:
-                raise Bad(f"its old text is in {m.file} {len(found)} times, not once: {old[:40]}")
-            text = text[:found[0].start()] + new + text[found[0].end():]
+            text = replace_once(text, old, new, m.file)
         return text
 
     def build(self, m, directory):
@@ -246,10 +214,7 @@ class Builder:
             (target.parent / path.name).symlink_to(path)
         flags = [f if not f.startswith("-I") else f"-I{tree / f[2:]}" for f in GCC]
         flags += [f"-I{self.base / f[2:]}" for f in GCC if f.startswith("-I")]
-        run = subprocess.run([*flags, "-c", str(target), "-o", str(directory / "changed.o")], capture_output=True,
-                             text=True)
-        if run.returncode != 0:
-            raise Bad(f"it does not compile: {run.stderr}")
+        compile_file(flags, self.base.parent, target, directory / "changed.o")
         return self.link(directory, m.file, directory / "changed.o")
 
 
@@ -329,20 +294,12 @@ def run_all(mutants):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="what there is, without running it")
-    parser.add_argument("--only", metavar="NAME", action="append", help="only this one")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     if args.list:
         for m in MUTANTS:
             print(f"{m.name:16} {m.file:24} {m.breaks}\n{'':41} -> {', '.join(m.expected)}")
         return 0
-    names = [m.name for m in MUTANTS]
-    if len(set(names)) != len(names):
-        sys.exit("mutants: two have the same name")
-    unknown = set(args.only or []) - set(names)
-    if unknown:
-        sys.exit(f"mutants: there is no {', '.join(sorted(unknown))}")
+    check_names([m.name for m in MUTANTS], args.only)
     return 0 if run_all([m for m in MUTANTS if not args.only or m.name in args.only]) else 1
 
 

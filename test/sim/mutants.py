@@ -11,7 +11,6 @@ core passes all the seeds. Exit status 0: each mutant was caught by an invariant
 SURVIVORS are those that the simulator does not see, with the reason, and the unit test that does; they run too, for
 fewer seeds, and when one is caught after all the table says so.
 """
-import argparse
 import concurrent.futures
 import os
 import pathlib
@@ -23,7 +22,9 @@ import tempfile
 import time
 from typing import NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from mutation import (CRASH, HANG, ROOT, Bad, arguments, check_names, compile_file, copy_tree, link, object_of, replace_once,
+                      sources)
+
 COPIED = ["src/base/*.[ch]", "src/core/*.[ch]", "src/wire/*.h", "include/weir/*.h", "test/sim/*.[ch]",
           "test/lib/*.[ch]"]
 COMPILED = ["src/base/*.c", "src/core/*.c", "test/sim/sim.c", "test/sim/model.c", "test/sim/check.c", "test/sim/share.c",
@@ -49,8 +50,6 @@ CONTRACT = "(the contract of core.h)"
 IN_TIME = "(deadlines and queue times)"
 ORDER = "(order)"
 INVARIANTS = {ONE_END, RUN_ONCE, IDLE, FAIR, KEYED, GROWS, LIMITS, BOUNDS, CONTRACT, IN_TIME, ORDER}
-CRASH = "crash/assert"
-HANG = "hang"
 
 
 class Mutant(NamedTuple):
@@ -467,56 +466,20 @@ SURVIVORS = [
 
 # ---- the runner ----
 
-class Bad(Exception):
-    pass
-
-
-def compile_file(tree, source, object_):
-    run = subprocess.run(GCC + ["-c", source, "-o", object_], cwd=tree, capture_output=True, text=True)
-    if run.returncode != 0:
-        raise Bad(f"{source} does not compile:\n{run.stderr}")
-
-
-def object_of(source):
-    return source.replace("/", "-")[:-2] + ".o"
-
-
-def sources(tree):
-    return [str(p.relative_to(tree)) for pattern in COMPILED for p in sorted(tree.glob(pattern))]
-
-
-def link(objects, program):
-    run = subprocess.run(["gcc", *objects, "-o", program, *LINK], capture_output=True, text=True)
-    if run.returncode != 0:
-        raise Bad(f"does not link:\n{run.stderr}")
-
-
-def copy_tree(to):
-    for pattern in COPIED:
-        for path in ROOT.glob(pattern):
-            target = to / path.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-
-
 class Builder:
     """The unchanged objects, made once; per mutant a copy of what it changes."""
 
     def __init__(self, directory, pool):
         self.base = directory / "unchanged"
-        copy_tree(self.base)
-        self.files = sources(self.base)
-        list(pool.map(lambda s: compile_file(self.base, s, object_of(s)), self.files))
+        copy_tree(COPIED, self.base)
+        self.files = sources(self.base, COMPILED)
+        list(pool.map(lambda s: compile_file(GCC, self.base, s, object_of(s)), self.files))
         self.program = self.base / "sim"
-        link([self.base / object_of(s) for s in self.files], self.program)
+        link([self.base / object_of(s) for s in self.files], LINK, self.program)
 
     def text(self, m):
-        path = self.base / "src/core" / m.file
-        text = path.read_text()
-        found = list(re.finditer(r"\s+".join(map(re.escape, m.old.split())), text))
-        if len(found) != 1:
-            raise Bad(f"its old text is in src/core/{m.file} {len(found)} times, not once")
-        return text[:found[0].start()] + m.new + text[found[0].end():]
+        text = (self.base / "src/core" / m.file).read_text()
+        return replace_once(text, m.old, m.new, "src/core/" + m.file)
 
     def build(self, m, directory):
         changed = "src/core/" + m.file
@@ -535,9 +498,9 @@ class Builder:
             for path in (self.base / "src/core").glob("*.h"):
                 (directory / "src/core" / path.name).symlink_to(path)
         for s in own:
-            compile_file(directory, s, object_of(s))
+            compile_file(GCC, directory, s, object_of(s))
         program = directory / "sim"
-        link([(directory if s in own else self.base) / object_of(s) for s in self.files], program)
+        link([(directory if s in own else self.base) / object_of(s) for s in self.files], LINK, program)
         return program
 
 
@@ -587,15 +550,11 @@ def try_one(builder, m, survives, directory):
     return caught, survives or caught[0] in m.expected
 
 
-def check_list():
+def check_invariants():
     text = (ROOT / "test/sim/sim.c").read_text()
     for name in sorted(INVARIANTS):
         if f'"{name}"' not in text:
             sys.exit(f"mutants: sim.c has no invariant \"{name}\"")
-    names = [m.name for m in MUTANTS] + [s.mutant.name for s in SURVIVORS]
-    for name in names:
-        if names.count(name) > 1:
-            sys.exit(f"mutants: two are called {name}")
 
 
 def show(m, survives, result, good):
@@ -644,19 +603,14 @@ def print_list():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="what there is, without running it")
-    parser.add_argument("--only", metavar="NAME", action="append", help="only this one")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     if args.list:
         print_list()
         return 0
-    check_list()
+    check_invariants()
     mutants, survivors = MUTANTS, [s.mutant for s in SURVIVORS]
+    check_names([m.name for m in mutants + survivors], args.only)
     if args.only:
-        unknown = set(args.only) - {m.name for m in mutants + survivors}
-        if unknown:
-            sys.exit(f"mutants: there is no {', '.join(sorted(unknown))}")
         mutants, survivors = ([m for m in some if m.name in args.only] for some in (mutants, survivors))
     return 0 if run_all(mutants, survivors) else 1
 
